@@ -1,0 +1,62 @@
+"""Everything that lokki raises on purpose, one honest sentence each: where, what, and what to do.
+
+A mistake in the program is also a ``TypeError`` or ``ValueError``, so that code which catches those keeps working.
+What a step itself raises is never wrapped: the caller gets the step's own exception, with a note that says which step
+and which item it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class LokkiError(Exception):
+    """The root of every error that lokki raises on purpose."""
+
+
+class GraphValidationError(LokkiError, ValueError):
+    """A flow or step was put together wrongly."""
+
+    def __init__(self, message: str, details: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
+
+
+class GraphTypeError(GraphValidationError, TypeError):
+    """A value of the wrong type was used to put a flow together, or two steps do not fit each other."""
+
+
+class ConfigurationError(LokkiError, ValueError):
+    """A configuration file or environment variable holds something that cannot be used; `field` names it."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ParameterError(LokkiError, ValueError):
+    """A flow parameter is missing, unknown, or not of the type that the flow asks for."""
+
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class StoreError(LokkiError):
+    """A stored value is missing, unreadable or could not be written; `location` is its key."""
+
+    def __init__(self, message: str, location: str = "") -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class RunError(LokkiError):
+    """A run could not be started, continued or found."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A ", did you mean 'x'?" for a name that is not in `known`, or nothing when no name is near."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,133 @@
+"""Everything that an observer of a run ever sees.
+
+A runner calls its listener with these, one at a time. A map of a million items says that it started, how far it is (at
+a bounded rate), each item that failed or was tried again, and that it finished: never one event per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run began; `kept` says that it is stored and can be resumed, `resumed` that it goes on with an earlier one."""
+
+    run: str
+    flow: str
+    kept: bool = False
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step outside a map began."""
+
+    run: str
+    node: str
+    job_type: str = "lambda"
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step outside a map is done; `reused` says that its stored output was taken and nothing ran."""
+
+    run: str
+    node: str
+    attempt: int
+    seconds: float
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetried:
+    """An attempt failed and another follows after `delay` seconds; `index` is the item's place in its maps."""
+
+    run: str
+    node: str
+    attempt: int
+    delay: float
+    error: str
+    index: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """A step failed for good. `error` is "ValueError: message", `trace` the user's part of the traceback."""
+
+    run: str
+    node: str
+    attempt: int
+    seconds: float
+    error: str
+    trace: str
+    index: tuple[int, ...] = ()
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapStarted:
+    """A map outside any other began over `total` items, `reused` of which were already done by an earlier run."""
+
+    run: str
+    node: str
+    step: str
+    total: int
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MapProgress:
+    """How far a map is; sent at a bounded rate."""
+
+    run: str
+    node: str
+    step: str
+    total: int
+    done: int
+    failed: int
+    seconds: float
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MapFinished:
+    """A map is over: `failed` is 0 when all its items are done."""
+
+    run: str
+    node: str
+    step: str
+    total: int
+    done: int
+    failed: int
+    seconds: float
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """A run is over; `status` is "success", "failed" or "interrupted"."""
+
+    run: str
+    flow: str
+    status: str
+    seconds: float
+
+
+Event = (
+    RunStarted
+    | StepStarted
+    | StepFinished
+    | StepRetried
+    | StepFailed
+    | MapStarted
+    | MapProgress
+    | MapFinished
+    | RunFinished
+)
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The listener that hears nothing."""

@@ -1,0 +1,84 @@
+"""Steps that travel to another process: by name where the other side can import them, by value otherwise.
+
+A step in the file that was started is in `__main__`, which is another module on the other side; it is found again
+there through the file's path.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from lokki.errors import GraphValidationError
+
+if TYPE_CHECKING:
+    from lokki.graph import Step
+
+
+def reference(step: Step) -> tuple[Any, ...]:
+    """How to pickle the step (the answer of `__reduce__`)."""
+    module = getattr(step.fn, "__module__", None) or "__main__"
+    qualname = getattr(step.fn, "__qualname__", step.name)
+    known = _attribute(sys.modules.get(module), qualname)
+    if getattr(known, "fn", None) is not step.fn:
+        return _by_value, (_function_bytes(step), step.name, step.retry, step.resources)
+    main_file = getattr(sys.modules[module], "__file__", None) if module == "__main__" else None
+    return _by_name, (module, qualname, main_file, step.name, step.retry, step.resources)
+
+
+def _attribute(module: ModuleType | None, qualname: str) -> Any:
+    found: Any = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _by_name(module: str, qualname: str, main_file: str | None, name: str, retry: Any, resources: Any) -> Step:
+    from importlib import import_module
+
+    from lokki.graph import Step
+
+    found = _attribute(sys.modules.get(module), qualname)
+    if found is None and main_file is not None:
+        found = _attribute(_main(main_file), qualname)
+    if found is None:
+        found = _attribute(import_module(module), qualname)
+    if not hasattr(found, "fn"):
+        raise GraphValidationError(f"Step {qualname!r} was not found in {main_file or module}.")
+    return Step(found.fn, name, retry, resources)
+
+
+@lru_cache
+def _main(path: str) -> ModuleType:
+    """The started file as a module, run without its `if __name__ == "__main__"` part."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("__lokki_main__", path)
+    if spec is None or spec.loader is None:
+        raise GraphValidationError(f"{path} cannot be imported as Python.")
+    module = module_from_spec(spec)
+    sys.modules["__lokki_main__"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _function_bytes(step: Step) -> bytes:
+    try:
+        import cloudpickle
+    except ImportError:
+        raise GraphValidationError(
+            f"Step {step.name!r} is defined inside a function, so another process cannot import it. Move it to the top "
+            "of its module, or install cloudpickle (pip install 'lokki-twingraph[processes]')."
+        ) from None
+    pickled: bytes = cloudpickle.dumps(step.fn)
+    return pickled
+
+
+def _by_value(function: bytes, name: str, retry: Any, resources: Any) -> Step:
+    import pickle
+
+    from lokki.graph import Step
+
+    return Step(pickle.loads(function), name, retry, resources)

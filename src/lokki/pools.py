@@ -1,0 +1,233 @@
+"""Where the items of a map run: here in turn, in threads, in processes, or on any `concurrent.futures.Executor`.
+
+`Inline` and `Threads` share this process's memory: workers take the next item from a `Fan` themselves. An executor may
+be anywhere: it is sent slices of pickled items (`lokki.remote`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+Task = Callable[[], None]
+
+
+class Inline:
+    """Everything runs in the calling thread, so that `breakpoint()` and post-mortem debuggers work."""
+
+    workers = 1
+    idle = 0
+
+    def submit(self, task: Task) -> None:
+        """Run the task now."""
+        task()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Threads:
+    """Daemon threads, started as they are needed; a task that hangs never keeps the process from ending."""
+
+    def __init__(self, workers: int = 0) -> None:
+        self.workers = workers or min(32, (os.cpu_count() or 1) + 4)
+        self.idle = 0
+        self._started = 0
+        self._lock = threading.Lock()
+        self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+
+    def submit(self, task: Task) -> None:
+        """Run the task in a thread, with the caller's context variables."""
+        context = copy_context()
+        self._tasks.put(lambda: context.run(task))
+        with self._lock:
+            start = self._started < self.workers and self.idle < self._tasks.qsize()
+            self._started += start
+        if start:
+            threading.Thread(target=self._work, name=f"lokki-{self._started}", daemon=True).start()
+
+    def close(self) -> None:
+        """Let the threads end when they have nothing left to do."""
+        for _ in range(self._started):
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self.idle += 1
+            task = self._tasks.get()
+            with self._lock:
+                self.idle -= 1
+            if task is None:
+                return
+            task()
+
+
+class Processes:
+    """A pool of processes that is made when the first map needs it."""
+
+    def __init__(self, workers: int = 0) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._executor: Executor | None = None
+        self._others: set[Any] = set()
+
+    @property
+    def executor(self) -> Executor:
+        """The pool itself."""
+        if self._executor is None:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import active_children, get_context
+
+            self._others = set(active_children())
+            self._executor = ProcessPoolExecutor(self.workers, get_context(_start_method()), _leave_interrupts)
+        return self._executor
+
+    def close(self) -> None:
+        """End the processes when they are done."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def kill(self) -> None:
+        """End the processes now."""
+        from multiprocessing import active_children
+
+        if self._executor is not None:
+            mine = set(active_children()) - self._others
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            for process in mine:
+                process.kill()
+
+
+class Borrowed:
+    """An executor that someone else made and closes."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.workers = getattr(executor, "_max_workers", 0) or os.cpu_count() or 1
+
+    def close(self) -> None:
+        """It is not ours to close."""
+
+
+Pool = Inline | Threads | Processes | Borrowed
+
+
+def open_pool(kind: str, workers: int = 0) -> Pool:
+    """The pool that `[local] executor` names."""
+    match kind:
+        case "inline":
+            return Inline()
+        case "processes":
+            return Processes(workers)
+        case _:
+            return Threads(workers)
+
+
+def _start_method() -> str:
+    """Fork is fastest and safe only while this process has a single thread, those of native libraries included."""
+    if sys.platform != "linux":
+        return "spawn"
+    return "fork" if len(os.listdir("/proc/self/task")) == 1 else "forkserver"
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that started the run: it decides what its workers do."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Fan:
+    """The items of one map, taken by as many workers as pump it.
+
+    Args:
+        todo: the positions to run.
+        batch: how many positions a worker takes at once.
+        one: runs one position.
+        stopped: says that the run is over for another reason.
+        report: called when another twentieth is done.
+    """
+
+    def __init__(
+        self,
+        todo: Sequence[int],
+        batch: int,
+        one: Callable[[int], None],
+        stopped: Callable[[], bool],
+        report: Task,
+    ) -> None:
+        self.done = 0
+        self.errors: list[BaseException] = []
+        self.finished = threading.Event()
+        self._todo = todo
+        self._batch = batch
+        self._one = one
+        self._stopped = stopped
+        self._report = report
+        self._lock = threading.Lock()
+        self._next = self._active = self._more = 0
+        self._pool: Inline | Threads = Inline()
+        self._every = self._mark = max(len(todo) // 20, 1)
+
+    def hand_over(self, pool: Inline | Threads, workers: int) -> None:
+        """Let workers of the pool run the items, while the caller waits."""
+        for _ in range(workers):
+            pool.submit(self.pump)
+
+    def join(self, pool: Inline | Threads, workers: int) -> None:
+        """Run the items in the calling thread; idle workers of the pool help, also those that become idle later."""
+        self._more = workers - 1
+        self._pool = pool
+        self.pump()
+
+    def pump(self) -> None:
+        """Run items until there are none left, one fails, or the run is stopped."""
+        with self._lock:
+            self._active += 1
+        ran = 0
+        try:
+            while positions := self._take(ran):
+                ran = 0
+                for position in positions:
+                    self._one(position)
+                    ran += 1
+                if self._more and self._pool.idle:
+                    self._recruit()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits for the map must hear of it
+            self.errors.append(error)
+            self._take(ran)
+        with self._lock:
+            self._active -= 1
+            if self._active == 0 and (self._over() or self._next >= len(self._todo)):
+                self.finished.set()
+
+    def _recruit(self) -> None:
+        with self._lock:
+            wanted = self._more > 0 and self._next < len(self._todo)
+            self._more -= wanted
+        if wanted:
+            self._pool.submit(self.pump)
+
+    def _over(self) -> bool:
+        return bool(self.errors) or self._stopped()
+
+    def _take(self, ran: int) -> Sequence[int]:
+        with self._lock:
+            self.done += ran
+            report = self.done >= self._mark
+            if report:
+                self._mark = self.done + self._every
+            at = self._next
+            positions = self._todo[at:at] if self._over() else self._todo[at : at + self._batch]
+            self._next = at + len(positions)
+        if report:
+            self._report()
+        return positions

@@ -1,0 +1,103 @@
+"""A step's failure on its way to the person who wrote the step: which step, which item, and the traceback of their code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from lokki.errors import LokkiError
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Cancelled(LokkiError):
+    """The run was stopped while this part of it was waiting."""
+
+
+class StepFailure(LokkiError):
+    """Carries a step's own exception through the runner; `cause` is what the caller gets in the end."""
+
+    def __init__(
+        self, cause: BaseException, node: str, attempt: int, seconds: float, trace: str, index: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(f"step {node!r} failed: {summary(cause)}")
+        self.cause = cause
+        self.node = node
+        self.attempt = attempt
+        self.seconds = seconds
+        self.trace = trace
+        self.index = index
+        self.item = ""
+        self.error = summary(cause)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (portable(self.cause), self.node, self.attempt, self.seconds, self.trace, self.index, self.item)
+
+    def exception(self) -> BaseException:
+        """The step's own exception, with a note that says where it happened."""
+        where = f"in step {self.node!r}"
+        if self.index:
+            where += f", item {'.'.join(map(str, self.index))}: {self.item}"
+        if where not in getattr(self.cause, "__notes__", ()):
+            self.cause.add_note(where)
+        return self.cause
+
+
+class RemoteError(LokkiError):
+    """Stands for an exception that could not be sent from the process where it was raised; says its type and message."""
+
+
+def _rebuilt(cause: bytes, node: str, attempt: int, seconds: float, trace: str, index: Any, item: str) -> StepFailure:
+    import pickle
+
+    failure = StepFailure(pickle.loads(cause), node, attempt, seconds, trace, index)
+    failure.item = item
+    return failure
+
+
+def portable(error: BaseException) -> bytes:
+    """The exception as a pickle that can be read back; a `RemoteError` with its words when it cannot be sent."""
+    import pickle
+
+    try:
+        sent = pickle.dumps(error, 5)
+        pickle.loads(sent)
+    except Exception:  # noqa: BLE001 - pickling runs the methods of the user's exception, which may raise anything
+        sent = pickle.dumps(RemoteError(summary(error)), 5)
+    return sent
+
+
+def summary(error: BaseException) -> str:
+    """`ValueError: message`."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def user_trace(error: BaseException) -> str:
+    """The traceback without the frames of this library, as Python prints it."""
+    import traceback
+
+    told = traceback.TracebackException.from_exception(error)
+    for each in _chained(told):
+        each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(_OURS)]
+    return "".join(told.format())
+
+
+def _chained(told: Any) -> Iterator[Any]:
+    while told is not None:
+        yield told
+        told = told.__cause__ or told.__context__
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """The value's repr, short, on one line, and never an error of its own."""
+    import reprlib
+
+    teller = reprlib.Repr()
+    teller.maxstring = teller.maxother = limit
+    try:
+        text = teller.repr(value)
+    except Exception:  # noqa: BLE001 - a repr is the user's code
+        text = f"<{type(value).__name__}>"
+    return " ".join(text.split())[:limit]

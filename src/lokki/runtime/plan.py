@@ -1,0 +1,122 @@
+"""A flow made ready for one run: parameters filled in, and for each node what its stored output must have come from.
+
+A node's `sign` covers the step's code and the arguments known before the run. Together with the digests of the results
+that the step receives it makes the tag of its output: equal tags mean that running the step again would do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from lokki.codec import NO_TAG, content_hash, digest
+from lokki.errors import LokkiError
+from lokki.graph import ITEM, Call, Const, FlowGraph, Map, Node, Param, Ref
+from lokki.runtime.invoke import Invocation, prepare
+from lokki.source import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A step to run; `drops` names the results that nobody needs after it."""
+
+    id: str
+    invocation: Invocation
+    sources: tuple[str, ...]
+    drops: tuple[str, ...]
+    sign: bytes = NO_TAG
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMap:
+    """A body to run per item."""
+
+    id: str
+    over: Ref
+    body: PlannedGraph
+    limit: int | None
+    batch: int
+    label: str
+    drops: tuple[str, ...]
+    sign: bytes = NO_TAG
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGraph:
+    """The nodes in order, and which result is the graph's; `direct` keeps results between the nodes in memory."""
+
+    nodes: tuple[PlannedNode, ...]
+    output: Ref
+    direct: bool = False
+    sign: bytes = NO_TAG
+
+    @property
+    def last(self) -> PlannedNode:
+        """The node whose result is the graph's."""
+        return next(each for each in self.nodes if each.id == self.output.node)
+
+
+PlannedNode = PlannedCall | PlannedMap
+
+
+def plan(graph: FlowGraph, params: Mapping[str, Any], *, signed: bool, direct: bool = False) -> PlannedGraph:
+    """Make a graph ready; `signed` computes what resuming needs."""
+    last = _last_uses(graph)
+    nodes = tuple(
+        _planned(node, params, tuple(id_ for id_, user in last.items() if user == node.id), signed, direct)
+        for node in graph.nodes
+    )
+    sign = digest(b"".join(each.sign for each in nodes)) if signed else NO_TAG
+    return PlannedGraph(nodes, graph.output, direct, sign)
+
+
+def _last_uses(graph: FlowGraph) -> dict[str, str]:
+    """For each node whose result can be let go within the graph, the node that uses it last."""
+    last: dict[str, str] = {}
+    for node in graph.nodes:
+        for ref in node.arguments() if isinstance(node, Call) else (node.over,):
+            if isinstance(ref, Ref) and ref.node not in (graph.output.node, ITEM):
+                last[ref.node] = node.id
+    return last
+
+
+def _planned(
+    node: Node, params: Mapping[str, Any], drops: tuple[str, ...], signed: bool, direct: bool
+) -> PlannedNode:
+    match node:
+        case Call():
+            invocation = prepare(node, params)
+            sources = tuple(ref.node for ref in invocation.refs())
+            sign = _sign(node, params) if signed else NO_TAG
+            return PlannedCall(node.id, invocation, sources, drops, sign)
+        case Map():
+            body = plan(node.body, params, signed=signed, direct=direct or node.direct_pass)
+            sign = digest(repr(node.over).encode() + body.sign) if signed else NO_TAG
+            return PlannedMap(
+                node.id, node.over, body, node.concurrency_limit, node.batch_size, node.label, drops, sign
+            )
+        case _:
+            assert_never(node)
+
+
+def _sign(call: Call, params: Mapping[str, Any]) -> bytes:
+    given = [(None, each) for each in call.inputs] + sorted(call.kwargs.items())
+    parts = [fingerprint(call.step.fn)]
+    for name, each in given:
+        match each:
+            case Ref():
+                parts.append(repr((name, each)).encode())
+            case Const():
+                parts.append(f"{name}={_hash(call, name, each.value)}".encode())
+            case Param():
+                parts.append(f"{name}={_hash(call, name, params[each.name])}".encode())
+    return digest(b"\0".join(parts))
+
+
+def _hash(call: Call, name: str | None, value: Any) -> str:
+    try:
+        return content_hash(value)
+    except LokkiError as error:
+        where = f"argument {name!r}" if name else "an argument"
+        raise type(error)(f"In {where} of step {call.step.name!r}, {error}") from error

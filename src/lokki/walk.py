@@ -1,0 +1,209 @@
+"""The walk through a planned graph: each node in turn, each map as wide as its pool.
+
+For every node the walk asks the keeper for a stored output with the right tag, and runs the node only when there is
+none. Items of a map go through the whole body one by one, without a barrier between its steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+from lokki.codec import NO_TAG, decode, digest
+from lokki.errors import GraphTypeError, LokkiError
+from lokki.events import Event, StepFailed, StepFinished, StepRetried, StepStarted
+from lokki.fanout import FanOut, Job, Slice
+from lokki.graph import ITEM
+from lokki.pools import Inline, Pool
+from lokki.runtime.failure import StepFailure, shown
+from lokki.runtime.invoke import invoke, picked
+from lokki.runtime.keeping import Collecting, Keeper, Output, Passing, Storing
+from lokki.runtime.plan import PlannedCall, PlannedGraph, PlannedMap, PlannedNode
+from lokki.store.packing import Items
+from lokki.store.protocol import Index
+
+Results = dict[str, Output]
+
+
+@dataclass(slots=True)
+class Walk:
+    """One run of a graph, in this process."""
+
+    run: str
+    keeper: Keeper
+    pool: Pool
+    tell: Callable[[Event], None]
+    stop: threading.Event
+    attempts: int = 0
+
+    def graph(self, graph: PlannedGraph, index: Index, results: Results) -> Output:
+        """Run every node; returns the graph's result."""
+        for node in graph.nodes:
+            made = self._call(node, index, results) if type(node) is PlannedCall else self._map(node, index, results)
+            results[node.id] = made
+            for each in node.drops:
+                del results[each]
+        return results[graph.output.node]
+
+    def item(self, node: PlannedMap, index: Index, value: Any, mark: bytes) -> Output:
+        """Run the body of a map for one item."""
+        body = node.body
+        results = {ITEM: Output(value, mark)}
+        if not (body.direct and self.keeper.durable):
+            return self.graph(body, index, results)
+        tag = digest(body.sign + mark)
+        found = self.keeper.reuse(body.output.node, index, tag)
+        if found is None:
+            direct = Walk(self.run, Passing(), self.pool, self.tell, self.stop)
+            found = self.keeper.keep(body.output.node, index, tag, direct.graph(body, index, results).value)
+        return found
+
+    def peek(self, node: PlannedMap, index: Index, mark: bytes) -> Output | None:
+        """The result of a map's body for one item, if all of it is stored; nothing is run or loaded."""
+        body = node.body
+        if body.direct:
+            return self.keeper.reuse(body.output.node, index, digest(body.sign + mark))
+        results = {ITEM: Output(None, mark)}
+        for each in body.nodes:
+            found = self._found(each, index, results)
+            if found is None:
+                return None
+            results[each.id] = found
+        return results[body.output.node]
+
+    def stored(self, graph: PlannedGraph, index: Index) -> Any:
+        """The stored result of a graph that is known to be whole."""
+        last = graph.last
+        if isinstance(last, PlannedCall):
+            return self.keeper.load(last.id, index)
+        return self._whole(last, index, self.keeper.load(last.id, index))
+
+    def retrying(self, node: str, index: Index, attempt: int, delay: float, error: str) -> None:
+        """A step is about to be tried again."""
+        if not index:
+            self.attempts = attempt
+        self.tell(StepRetried(self.run, node, attempt, delay, error, index))
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep before a retry; true when the run was stopped meanwhile."""
+        return self.stop.wait(seconds)
+
+    def _call(self, node: PlannedCall, index: Index, results: Results) -> Output:
+        found = self._found(node, index, results)
+        if found is None:
+            return self._run(node, index, results)
+        if not index:
+            self.tell(StepFinished(self.run, node.id, 0, 0.0, reused=True))
+        return found
+
+    def _run(self, node: PlannedCall, index: Index, results: Results) -> Output:
+        tag = self._tag(node, results)
+        if index:
+            return self.keeper.keep(node.id, index, tag, self._invoked(node, index, results))
+        self.attempts = 0
+        self.tell(StepStarted(self.run, node.id, node.invocation.step.resources.job_type))
+        started = perf_counter()
+        made = self.keeper.keep(node.id, index, tag, self._invoked(node, index, results))
+        self.tell(StepFinished(self.run, node.id, self.attempts, perf_counter() - started))
+        return made
+
+    def _invoked(self, node: PlannedCall, index: Index, results: Results) -> Any:
+        try:
+            return invoke(node.invocation, results, index, self)
+        except StepFailure as failure:
+            if ITEM in results:
+                failure.item = shown(results[ITEM].value)
+            self.tell(
+                StepFailed(
+                    self.run, node.id, failure.attempt, failure.seconds, failure.error, failure.trace, index, failure.item
+                )
+            )
+            raise
+
+    def _map(self, node: PlannedMap, index: Index, results: Results) -> Output:
+        found = self._found(node, index, results)
+        if found is not None:
+            count, _ = self.keeper.load(node.id, index)
+            FanOut(self, node, index, range(count)).reused()
+            return found
+        values, marks = FanOut(self, node, index, self._items(node, index, results)).run(run_slice)
+        if not self.keeper.durable:
+            return Output(values)
+        whole = self.keeper.keep(node.id, index, self._tag(node, results), (len(values), digest(marks)))
+        return Output(values, whole.digest)
+
+    def _items(self, node: PlannedMap, index: Index, results: Results) -> Items | Sequence[Any]:
+        over = node.over.node
+
+        def values() -> Sequence[Any]:
+            return _sequence(picked(node.over, results), over)
+
+        if isinstance(self.keeper, Storing) and not index:
+            return self.keeper.pack(over, results[over].digest, values, node.batch)
+        return values()
+
+    def _found(self, node: PlannedNode, index: Index, results: Results) -> Output | None:
+        """What an earlier run left for this node, if it came from the same."""
+        if self.keeper.fresh:
+            return None
+        found = self.keeper.reuse(node.id, index, self._tag(node, results))
+        if found is None or isinstance(node, PlannedCall):
+            return found
+        return Output(None, found.digest, lambda: self._whole(node, index, found.value))
+
+    def _whole(self, node: PlannedMap, index: Index, marker: tuple[int, bytes]) -> list[Any]:
+        return [self.stored(node.body, (*index, position)) for position in range(marker[0])]
+
+    def _tag(self, node: PlannedNode, results: Results) -> bytes:
+        if not self.keeper.durable:
+            return NO_TAG
+        sources = node.sources if isinstance(node, PlannedCall) else (node.over.node,)
+        return digest(node.sign + b"".join([results[each].digest for each in sources]))
+
+
+def _sequence(value: Any, step: str) -> Sequence[Any]:
+    """The items of a step's result, as a sequence."""
+    if isinstance(value, list | tuple | range):
+        return value
+    if isinstance(value, str | bytes | bytearray | Mapping) or hasattr(value, "iterrows") or hasattr(value, "iter_rows"):
+        reason = "is not a list of items (return list(...), .items() or .to_dict('records') of it)"
+    else:
+        try:
+            return list(value)
+        except TypeError:
+            reason = "cannot be iterated"
+    raise GraphTypeError(
+        f"Step {step!r} returned {shown(value)} of type {type(value).__name__}, which {reason}: "
+        ".map() runs a step for each item of a list."
+    )
+
+
+@lru_cache(maxsize=8)
+def _opened(job: bytes) -> Job:
+    opened: Job = decode(job)
+    return opened
+
+
+def run_slice(job: bytes, positions: Sequence[int], frames: Sequence[bytes]) -> Slice:
+    """Run some items of a map in this worker process; stops at the first that fails."""
+    opened = _opened(job)
+    keeper: Keeper = opened.keeper or Collecting()
+    made = Slice()
+    walk = Walk(opened.run, keeper, Inline(), made.events.append, threading.Event())
+    started = perf_counter()
+    for position, frame in zip(positions, frames, strict=True):
+        try:
+            out = walk.item(opened.node, (position,), decode(frame), digest(frame) if keeper.durable else NO_TAG)
+        except LokkiError as error:
+            made.error = error
+            break
+        made.marks.append(out.digest)
+        if not keeper.durable:
+            made.values.append(out.value)
+    made.parts = keeper.parts if isinstance(keeper, Collecting) else []
+    made.seconds = perf_counter() - started
+    return made

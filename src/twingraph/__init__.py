@@ -1,0 +1,1 @@
+"""Components placed on platforms, composed into pipelines, and recorded in an execution graph."""
