@@ -27,7 +27,7 @@ ATOMS = (
     | st.dates()
     | st.times()
     | st.datetimes()
-    | st.datetimes(timezones=st.timezones())
+    | st.datetimes(timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))))
     | st.timedeltas()
     | st.decimals(allow_nan=False)
     | st.just(Path("data") / "birds.csv")
@@ -118,12 +118,29 @@ class Price(Decimal):
     pass
 
 
+class Folder:
+    def __fspath__(self) -> str:
+        return "folder"
+
+
 Point = collections.namedtuple("Point", ["x", "y"])
 
 
 @pytest.mark.parametrize(
     "value",
-    [object(), 1j, len, Size.SMALL, Color.RED, Point(1, 2), Stamp(2024, 1, 1), Span(1), Price(1), {Color.RED: 1}],
+    [
+        object(),
+        1j,
+        len,
+        Size.SMALL,
+        Color.RED,
+        Point(1, 2),
+        Stamp(2024, 1, 1),
+        Span(1),
+        Price(1),
+        Folder(),
+        {Color.RED: 1},
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_would_come_back_as_something_else_is_refused_or_handed_on(value: Any) -> None:

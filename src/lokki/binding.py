@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from lokki.errors import GraphTypeError, GraphValidationError, nearest
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What a function can be called with."""
 
     positional: tuple[str, ...]
@@ -43,7 +41,9 @@ def shape(fn: Callable[..., Any]) -> Shape:
     kinds = {parameter.kind for parameter in parameters}
     positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
     named = frozenset(
-        p.name for p in parameters if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        p.name
+        for p in parameters
+        if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     )
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = tuple(p.name for p in parameters if p.default is p.empty and p.kind not in variadic)
@@ -68,10 +68,9 @@ def flow_parameters(
     by_place = _filled_by_place(name, form, positional, piped)
     for keyword in keywords:
         _check_keyword(name, form, by_place, keyword)
-    received = tuple(
-        each for each in parameters if each not in keywords and each not in by_place and form.takes(each)
-    )
-    missing = [each for each in form.required if each not in {*by_place, *keywords, *received}]
+    received = tuple(each for each in parameters if each not in keywords and each not in by_place and form.takes(each))
+    by_name = form.named & {*keywords, *received}
+    missing = [each for each in form.required if each not in by_place and each not in by_name]
     if missing:
         raise GraphValidationError(_nothing_fills(name, missing[0]), details=missing)
     return received
@@ -97,7 +96,7 @@ def _check_keyword(name: str, form: Shape, by_place: tuple[str, ...], keyword: s
             f"Leave out {keyword}=."
         )
     if not form.takes(keyword):
-        raise GraphTypeError(f"Step {name!r} takes no argument {keyword!r}{nearest(keyword, form.named)}.")
+        raise GraphTypeError(f"Step {name!r} takes no argument {keyword!r}{nearest(keyword, form.named) or '.'}")
 
 
 def _nothing_fills(name: str, missing: str) -> str:

@@ -15,9 +15,8 @@ import pickle
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lokki.errors import StoreError
 from lokki.jsonable import plain
@@ -43,8 +42,7 @@ _ERRORS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """What a stored value was made from (`tag`) and what it holds (`digest`), sixteen bytes each."""
 
     tag: bytes
@@ -82,7 +80,9 @@ def content_hash(value: Any) -> str:
     return digest(json.dumps(plain(value, other=opaque), sort_keys=True).encode()).hex()
 
 
-def seal(value: Any, write: Callable[[Bytes], Any], tag: bytes = NO_TAG, worth: float = 0.9) -> tuple[Seal, bytes | None]:
+def seal(
+    value: Any, write: Callable[[Bytes], Any], tag: bytes = NO_TAG, worth: float = 0.9
+) -> tuple[Seal, bytes | None]:
     """Write a sealed value through `write`; deflate it where a sample shrinks to less than `worth` of its size.
 
     Returns its seal and, of a small value, also its frame: what a reader would get, without reading.

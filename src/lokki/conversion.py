@@ -17,7 +17,7 @@ _NOTHINGS = ("none", "null")
 _LONGEST_SHOWN = 100
 
 
-class Mismatch(Exception):  # noqa: N818  (a verdict on one value; whoever asked makes it an error that names the parameter)
+class Mismatch(Exception):
     """A value is not what its kind asks for."""
 
     def __init__(self, value: object, wanted: str) -> None:

@@ -58,7 +58,7 @@ class StepNode:
     def __call__(self, *args: Any, **kwargs: Any) -> StepNode:
         """This use of the step with these arguments."""
         definition = self.step
-        if isinstance(kwargs.get("retry"), RetryConfig) and not shape(self.fn).takes("retry"):
+        if isinstance(kwargs.get("retry"), RetryConfig) and "retry" not in shape(self.fn).named:
             definition = replace(definition, retry=kwargs.pop("retry"))
         return replace(self, step=definition, args=args, kwargs=kwargs)
 
@@ -81,7 +81,7 @@ class StepNode:
             **kwargs: arguments for the step, the same for every item.
         """
         block = MapBlock(self, (), _limit(concurrency_limit), _size(batch_size), direct_pass)
-        return block._extended(step_node, kwargs)
+        return _extended(block, step_node, kwargs)
 
     def next(self, step_node: StepNode, **kwargs: Any) -> StepNode:
         """Run a step on this step's result.
@@ -113,32 +113,29 @@ class MapBlock:
     def map(self, step_node: Body, concurrency_limit: int | None = None, **kwargs: Any) -> MapBlock:
         """Add a step, a list of steps or a chain to what is run per item (this does not nest)."""
         limit = self.concurrency_limit if concurrency_limit is None else _limit(concurrency_limit)
-        return replace(self, concurrency_limit=limit)._extended(step_node, kwargs)
+        return _extended(replace(self, concurrency_limit=limit), step_node, kwargs)
 
     def next(self, step_node: Body, **kwargs: Any) -> MapBlock:
         """The same as `.map` on an open map."""
-        return self._extended(step_node, kwargs)
+        return _extended(self, step_node, kwargs)
 
     def agg(self, step_node: StepNode, **kwargs: Any) -> StepNode:
         """Close the map: the step receives the list of all results, in the order of the items."""
         return _use(step_node, kwargs, self, ".agg()")
 
-    def _extended(self, added: Body, kwargs: Mapping[str, Any]) -> MapBlock:
-        return replace(self, body=(*self.body, *_body(added, kwargs)))
 
-
-Body = StepNode | MapBlock | Sequence[StepNode]
+Body = StepNode | MapBlock | Sequence[StepNode | MapBlock]
 
 
 class Flow:
     """A flow function; calling it makes the `FlowGraph` for these parameters. Made by `@flow`."""
 
     def __init__(self, fn: Callable[..., Any], schedule: str | None = None, check_types: bool = True) -> None:
-        if not callable(fn) or isinstance(fn, StepNode | Flow):
-            raise GraphTypeError(f"@flow goes on a plain function, not on {fn!r:.60}.")
+        name = _name(fn, "flow")
         functools.update_wrapper(self, fn)
         self.fn = fn
-        self.name = fn.__name__.replace("_", "-").lower()
+        self.__name__ = name
+        self.name = name.replace("_", "-").lower()
         self.schedule = None if schedule is None else Schedule(schedule).expression
         self.check_types = check_types
         self.parameters: tuple[Parameter, ...] = describe(fn)
@@ -147,16 +144,16 @@ class Flow:
         """The graph of this flow with these parameters."""
         places = [each.name for each in self.parameters if each.role != "extra"]
         if len(args) > len(places):
-            raise GraphTypeError(f"Flow {self.fn.__name__!r} takes {len(places)} parameter(s), but {len(args)} are given.")
+            raise GraphTypeError(f"Flow {self.__name__!r} takes {len(places)} parameter(s), but {len(args)} are given.")
         named = dict(zip(places, args, strict=False))
         if twice := named.keys() & kwargs.keys():
-            raise GraphTypeError(f"Flow {self.fn.__name__!r} got {min(twice)!r} twice.")
-        return self.graph(bind(self.parameters, {**named, **kwargs}, flow=self.fn.__name__))
+            raise GraphTypeError(f"Flow {self.__name__!r} got {min(twice)!r} twice.")
+        return self.graph(bind(self.parameters, {**named, **kwargs}, flow=self.__name__))
 
     def graph(self, params: Mapping[str, Any]) -> FlowGraph:
         """The graph for parameters that are complete already."""
         graph = _lowered(self, self._chain(params), params)
-        if self.check_types:
+        if self.check_types and any("return" in getattr(each.step.fn, "__annotations__", ()) for each in graph.calls()):
             from lokki.hints import check
 
             check(graph)
@@ -165,7 +162,7 @@ class Flow:
     def _chain(self, params: Mapping[str, Any]) -> StepNode | MapBlock:
         args, kwargs = call_arguments(self.parameters, params)
         returned = self.fn(*args, **kwargs)
-        where = f"Flow function {self.fn.__name__!r}"
+        where = f"Flow function {self.__name__!r}"
         if returned is None:
             raise GraphValidationError(f"{where} returned None. Did you forget to return the chain?")
         if not isinstance(returned, StepNode | MapBlock):
@@ -209,7 +206,7 @@ def step(
     resources = Resources(job_type, vcpu, memory_mb, timeout_seconds)
 
     def decorate(function: Callable[..., Any]) -> StepNode:
-        name = _step_name(function)
+        name = _name(function, "step")
         return StepNode(Step(function, name, RetryConfig.of(retry, name), resources))
 
     return decorate if fn is None else decorate(fn)
@@ -234,12 +231,12 @@ def flow(
     return Flow(fn, schedule, check_types)
 
 
-def _step_name(function: Callable[..., Any]) -> str:
+def _name(function: Callable[..., Any], kind: str) -> str:
     if not callable(function) or isinstance(function, StepNode | Flow):
-        raise GraphTypeError(f"@step goes on a plain function, not on {function!r:.60}.")
+        raise GraphTypeError(f"@{kind} goes on a plain function, not on {function!r:.60}.")
     name: str = getattr(function, "__name__", "") or type(function).__name__
     if not name.isidentifier():
-        raise GraphValidationError(f"A step needs a name, and {name!r} is none: define it with def.")
+        raise GraphValidationError(f"A {kind} needs a name, and {name!r} is none: define it with def.")
     return name
 
 
@@ -276,6 +273,10 @@ def _a_step(node: Any, where: str) -> StepNode:
     raise GraphTypeError(f"{where} takes a step, not {type(node).__name__}.{hint}")
 
 
+def _extended(block: MapBlock, added: Body, kwargs: Mapping[str, Any]) -> MapBlock:
+    return replace(block, body=(*block.body, *_body(added, kwargs)))
+
+
 def _body(added: Any, kwargs: Mapping[str, Any]) -> Iterator[StepNode | MapBlock]:
     if isinstance(added, list | tuple):
         yield from _listed(added, kwargs)
@@ -299,7 +300,9 @@ def _listed(added: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[StepNod
     steps = [each for each in nodes if isinstance(each, StepNode)]
     for name in kwargs:
         if not any(shape(each.fn).takes(name) for each in steps):
-            raise GraphTypeError(f"None of the steps {', '.join(each.name for each in steps)} takes an argument {name!r}.")
+            raise GraphTypeError(
+                f"None of the steps {', '.join(each.name for each in steps)} takes an argument {name!r}."
+            )
     for node in nodes:
         wanted = {k: v for k, v in kwargs.items() if isinstance(node, StepNode) and shape(node.fn).takes(k)}
         yield from _body(node, wanted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import RunError
@@ -31,8 +31,7 @@ _SLICE = 0.05  # seconds of work in a slice
 _PATIENCE = 2.0  # seconds that items in flight have to finish after Ctrl-C
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """What a worker process must know of a map; without a keeper it collects the results to be stored here."""
 
     run: str
@@ -268,7 +267,7 @@ class _Window:
         return RunError(
             f"A worker process died while it ran items {positions[0]} to {positions[-1]} of the map over "
             f"{self._node.label!r}. It may have run out of memory, or crashed in a native library; "
-            "[local] executor = \"inline\" runs them here, one by one."
+            '[local] executor = "inline" runs them here, one by one.'
         )
 
     def _abandon(self) -> None:

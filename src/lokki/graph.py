@@ -7,11 +7,12 @@ is the simplest graph; a node may refer to any node before it. The body of a `Ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib import import_module
-from typing import Any, assert_never
+from itertools import zip_longest
+from typing import Any, NamedTuple, assert_never
 
 from lokki.errors import GraphTypeError, GraphValidationError
 from lokki.jsonable import plain, revive
@@ -96,15 +97,13 @@ class Map:
 Node = Call | Map
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEntry:
+class TaskEntry(NamedTuple):
     """In `FlowGraph.entries`: a step outside any map."""
 
     node: Call
 
 
-@dataclass(frozen=True, slots=True)
-class MapOpenEntry:
+class MapOpenEntry(NamedTuple):
     """In `FlowGraph.entries`: a map begins over the result of `source`."""
 
     node: Map
@@ -113,8 +112,7 @@ class MapOpenEntry:
     concurrency_limit: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class MapCloseEntry:
+class MapCloseEntry(NamedTuple):
     """In `FlowGraph.entries`: a map ends; `agg_step` receives the list, or is None when the flow ends open."""
 
     node: Map
@@ -149,19 +147,19 @@ class FlowGraph:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise GraphValidationError(f"Flow {self.name!r} has no step.")
-        known: set[str] = {ITEM}
+        known = {ITEM}
         for node in self.nodes:
             for ref in _refs(node):
                 if ref.node not in known:
-                    raise GraphValidationError(
-                        f"In flow {self.name!r}, {node.id!r} uses the result of {ref.node!r}, which does not come "
-                        "before it."
-                    )
-            if node.id in known:
-                raise GraphValidationError(f"Flow {self.name!r} has two nodes with the id {node.id!r}.")
+                    use = f"{node.id!r} uses the result of {ref.node!r}, which does not come before it"
+                    raise GraphValidationError(f"In flow {self.name!r}, {use}.")
             known.add(node.id)
         if self.output.node not in known:
             raise GraphValidationError(f"Flow {self.name!r} ends in {self.output.node!r}, which it does not have.")
+        ids = [ITEM, *(node.id for node in self.walk())]
+        if len(set(ids)) < len(ids):
+            twice = next(each for each in ids if ids.count(each) > 1)
+            raise GraphValidationError(f"Flow {self.name!r} has two nodes with the id {twice!r}.")
 
     @property
     def step_names(self) -> tuple[str, ...]:
@@ -193,19 +191,18 @@ class FlowGraph:
 
     def node(self, id: str) -> Node:  # noqa: A002 - it is an id
         """The node with this id."""
-        for each in self.walk():
-            if each.id == id:
-                return each
-        raise GraphValidationError(
-            f"No node named {id!r} in flow {self.name!r}; it has {', '.join(each.id for each in self.walk())}."
-        )
+        found = {each.id: each for each in self.walk()}
+        if id not in found:
+            raise GraphValidationError(f"No node named {id!r} in flow {self.name!r}; it has {', '.join(found)}.")
+        return found[id]
 
     def with_params(self, params: Mapping[str, Any]) -> FlowGraph:
         """The same flow with these parameters in place of its own; arguments computed from them follow."""
-        changed = {key: value for key, value in params.items() if key not in self.params or self.params[key] is not value}
-        if not changed or self.remake is None:
+        changed = {key: each for key, each in params.items() if key not in self.params or self.params[key] is not each}
+        if not changed:
             return self
-        return self.remake(**{**self.params, **changed})
+        merged = {**self.params, **changed}
+        return replace(self, params=merged) if self.remake is None else self.remake(**merged)
 
     def to_dict(self) -> dict[str, Any]:
         """The graph as JSON-able data."""
@@ -223,10 +220,8 @@ class FlowGraph:
         """The graph that `to_dict` described. Steps are taken from `steps` by name, or imported from their modules."""
         if data.get("version") != 1:
             raise GraphValidationError(f"This graph has version {data.get('version')!r}; this lokki reads version 1.")
-        nodes = _nodes_from(data, str(data["name"]), steps or {})
-        return cls(
-            str(data["name"]), nodes, _input_from(data["output"]), revive(data["params"]), data["schedule"], data["traced"]
-        )
+        nodes, output = _nodes_from(data, steps or {}), _input_from(data["output"])
+        return cls(data["name"], nodes, output, revive(data["params"]), data["schedule"], data["traced"])
 
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
@@ -243,18 +238,19 @@ def _refs(node: Node) -> Iterator[Ref]:
             assert_never(node)
 
 
-def _entries(nodes: Iterable[Node]) -> Iterator[Entry]:
-    nodes = tuple(nodes)
-    for at, node in enumerate(nodes):
+def _entries(nodes: tuple[Node, ...]) -> Iterator[Entry]:
+    agg: Call | None = None
+    for node, after in zip_longest(nodes, nodes[1:]):
         match node:
             case Call():
-                yield TaskEntry(node)
+                if node is not agg:  # the entry that closes the map names it already
+                    yield TaskEntry(node)
             case Map():
                 inner = tuple(each.step for each in node.body.nodes if isinstance(each, Call))
                 yield MapOpenEntry(node, node.over.node, inner, node.concurrency_limit)
                 yield from (each for each in _entries(node.body.nodes) if not isinstance(each, TaskEntry))
-                after = nodes[at + 1] if at + 1 < len(nodes) else None
-                yield MapCloseEntry(node, after.step if isinstance(after, Call) else None)
+                agg = after if isinstance(after, Call) and Ref(node.id) in after.inputs else None
+                yield MapCloseEntry(node, agg.step if agg else None)
             case _:
                 assert_never(node)
 
@@ -306,21 +302,12 @@ def _node_to_dict(node: Node) -> dict[str, Any]:
 
 
 def _step_to_dict(step: Step) -> dict[str, Any]:
-    retry, resources = step.retry, step.resources
+    exceptions = [f"{each.__module__}:{each.__qualname__}" for each in step.retry.exceptions]
     return {
         "name": step.name,
         "function": f"{step.fn.__module__}:{getattr(step.fn, '__qualname__', step.name)}",
-        "retry": {
-            "retries": retry.retries,
-            "delay": retry.delay,
-            "backoff": retry.backoff,
-            "max_delay": retry.max_delay,
-            "exceptions": [f"{each.__module__}:{each.__qualname__}" for each in retry.exceptions],
-        },
-        "job_type": resources.job_type,
-        "vcpu": resources.vcpu,
-        "memory_mb": resources.memory_mb,
-        "timeout_seconds": resources.timeout_seconds,
+        "retry": {**asdict(step.retry), "exceptions": exceptions},
+        **asdict(step.resources),
     }
 
 
@@ -343,18 +330,17 @@ def _values(value: Any, where: str) -> Any:
         raise GraphTypeError(f"The graph cannot be written as JSON: in {where}, {error}.") from error
 
 
-def _nodes_from(data: Mapping[str, Any], name: str, steps: Mapping[str, Any]) -> tuple[Node, ...]:
-    return tuple(_node_from(each, name, steps) for each in data["nodes"])
+def _nodes_from(data: Mapping[str, Any], steps: Mapping[str, Any]) -> tuple[Node, ...]:
+    return tuple(_node_from(each, steps) for each in data["nodes"])
 
 
-def _node_from(data: Mapping[str, Any], name: str, steps: Mapping[str, Any]) -> Node:
+def _node_from(data: Mapping[str, Any], steps: Mapping[str, Any]) -> Node:
     if data["kind"] == "call":
         kwargs = {key: _any_input_from(each) for key, each in data["kwargs"].items()}
         return Call(data["id"], _step_from(data["step"], steps), tuple(map(_any_input_from, data["inputs"])), kwargs)
-    body = FlowGraph(name, _nodes_from(data["body"], name, steps), _input_from(data["body"]["output"]))
-    return Map(
-        data["id"], _input_from(data["over"]), body, data["concurrency_limit"], data["batch_size"], data["direct_pass"]
-    )
+    body = FlowGraph(data["id"], _nodes_from(data["body"], steps), _input_from(data["body"]["output"]))
+    options = {name: data[name] for name in ("concurrency_limit", "batch_size", "direct_pass")}
+    return Map(data["id"], _input_from(data["over"]), body, **options)
 
 
 def _input_from(data: Mapping[str, Any]) -> Ref:
@@ -369,9 +355,7 @@ def _any_input_from(data: Mapping[str, Any]) -> Input:
 
 
 def _step_from(data: Mapping[str, Any], steps: Mapping[str, Any]) -> Step:
-    found = steps.get(data["name"])
-    if found is None:
-        found = _named(data["function"])
+    found = steps.get(data["name"]) or _named(data["function"])
     fn = getattr(found, "fn", found)
     retry = {**data["retry"], "exceptions": tuple(map(_named, data["retry"]["exceptions"]))}
     resources = Resources(data["job_type"], data["vcpu"], data["memory_mb"], data["timeout_seconds"])
@@ -395,9 +379,9 @@ def _mermaid(graph: FlowGraph) -> Iterator[str]:
     for node in graph.nodes:
         match node:
             case Call():
-                yield f'{_mermaid_id(node.id)}["{node.id}"]'
+                yield f'{_mermaid_id(node.id)}["{_mermaid_text(node.id)}"]'
             case Map():
-                over = "the item" if node.over.node == ITEM else node.over.node
+                over = "the item" if node.over.node == ITEM else _mermaid_text(node.over.node)
                 yield f'subgraph {_mermaid_id(node.id)}["each item of {over}"]'
                 yield from (f"    {line}" for line in _mermaid(node.body))
                 yield "end"
@@ -408,4 +392,8 @@ def _mermaid(graph: FlowGraph) -> Iterator[str]:
 
 
 def _mermaid_id(id: str) -> str:  # noqa: A002 - it is an id
-    return "n_" + "".join(each if each.isalnum() else "_" for each in id)
+    return "n_" + "".join(each if each.isalnum() or each in "_-" else f"_{ord(each):x}_" for each in id)
+
+
+def _mermaid_text(text: str) -> str:
+    return text.replace('"', "#quot;")

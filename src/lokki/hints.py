@@ -17,7 +17,8 @@ import warnings
 from collections import Counter, OrderedDict, abc, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from types import GenericAlias, NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, Unpack, assert_never, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -25,7 +26,6 @@ from lokki.binding import shape
 from lokki.errors import GraphTypeError
 from lokki.graph import ITEM, Call, FlowGraph, Map, Ref, Step
 
-_UNION: Any = Union
 _LITERAL: Any = Literal
 
 # What a generator may be annotated with, and the containers whose type arguments mean the same at the same place: what
@@ -46,22 +46,15 @@ class _Value:
     step: Step
     words: str = "the result of {}"
 
-    def __str__(self) -> str:
-        return self.words.format(_place(self.step))
-
 
 def check(graph: FlowGraph) -> None:
-    """Refuse a flow in which the result of a step does not fit the parameter that it lands in.
-
-    Raises:
-        GraphTypeError: its message tells the first mismatch and what to do, its `details` hold all of them.
-    """
+    """Raise GraphTypeError when a result does not fit where it goes: the message tells the first, `details` all."""
     found = dict(_mismatches(graph, {}))
-    for first, remedy in found.items():
-        more = f" The flow has {len(found) - 1} more such mismatch(es)." if len(found) > 1 else ""
-        raise GraphTypeError(
-            f"{first}{more} {remedy}, or switch the check off with @flow(check_types=False).", details=found
-        )
+    if found:
+        sentence, remedy = next(iter(found.items()))
+        count = f" This is the first of {len(found)} mismatches." if len(found) > 1 else ""
+        off = "or switch the check off with @flow(check_types=False)."
+        raise GraphTypeError(f"{sentence}{count} {remedy}, {off}", details=found)
 
 
 def _mismatches(graph: FlowGraph, known: dict[str, _Value]) -> Iterator[tuple[str, str]]:
@@ -98,7 +91,8 @@ def _call_mismatches(call: Call, known: Mapping[str, _Value]) -> Iterator[tuple[
 
 def _misfit(step: Step, name: str, wanted: Any, value: _Value) -> str:
     same = _shown(wanted) == _shown(value.hint)
-    expected, actual, source = _shown(wanted, full=same), _shown(value.hint, full=same), str(value)
+    expected, actual = _shown(wanted, full=same), _shown(value.hint, full=same)
+    source = value.words.format(_place(value.step))
     over = source.removeprefix("each item of ")
     told = f"receives {source}, which is" if over == source else f"is mapped over {over}, whose items are"
     return f"Step {_place(step)} takes {name}: {expected}, but it {told} {actual}."
@@ -107,7 +101,7 @@ def _misfit(step: Step, name: str, wanted: Any, value: _Value) -> str:
 def _map_mismatches(node: Map, over: _Value) -> Iterator[tuple[str, str]]:
     refused = _sure(lambda: [each for each in _alternatives(over.hint) if not _has_items(each)], [])
     if refused:
-        first = f"Step {_place(next(node.body.calls()).step)} is mapped over {over}"
+        first = f"Step {_place(next(node.body.calls()).step)} is mapped over {over.words.format(_place(over.step))}"
         yield f"{first}, but {_shown(refused[0])} cannot be mapped over.", "Return a list of items there"
 
 
@@ -115,12 +109,13 @@ def _has_items(hint: Any) -> bool:
     base = _base(hint)
     if base is None or issubclass(base, type):  # an Enum class can be iterated
         return True
-    iterable = hasattr(base, "__iter__") or hasattr(base, "__getitem__")
-    return iterable and not issubclass(base, (str, bytes, abc.Mapping))
+    iterable = issubclass(base, abc.Iterable) or any("__getitem__" in vars(each) for each in base.__mro__)
+    table = hasattr(base, "iterrows") or hasattr(base, "iter_rows")  # are its items rows or columns?
+    return iterable and not table and not issubclass(base, (str, bytes, bytearray, abc.Mapping))
 
 
 def _item_hint(hint: Any) -> Any:
-    return _sure(lambda: _UNION[tuple(item for each in _alternatives(hint) for item in _items(each))], Any)
+    return _sure(lambda: reduce(or_, [item for each in _alternatives(hint) for item in _items(each)]), Any)
 
 
 def _items(hint: Any) -> tuple[Any, ...]:
@@ -150,16 +145,15 @@ def _annotated(fn: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     signature = inspect.signature(fn)
     for each in signature.parameters.values():
         hint = _resolved(each.annotation, fn)
-        yield each.name, _UNION[hint, None] if each.default is None else hint
+        yield each.name, hint | None if each.default is None else hint
     if not isinstance(fn, type):  # what __init__ returns is not what the class makes
         yield "return", _resolved(signature.return_annotation, fn)
 
 
 def _resolved(hint: Any, fn: Callable[..., Any]) -> Any:
     """The hint with quoted names looked up and `Annotated` removed; Any when there is none or that fails."""
-    names = getattr(inspect.unwrap(fn), "__globals__", {})
-    holder = SimpleNamespace(__annotations__={"it": Any if hint is inspect.Signature.empty else hint})
-    return _sure(lambda: get_type_hints(holder, names)["it"], Any)
+    said = SimpleNamespace(__annotations__={"it": Any if hint is inspect.Signature.empty else hint})
+    return _sure(lambda: get_type_hints(said, getattr(inspect.unwrap(fn), "__globals__", {}))["it"], Any)
 
 
 def _agree(given: Any, wanted: Any) -> bool:
@@ -224,7 +218,9 @@ def _base(hint: Any) -> Any:
     origin = get_origin(hint) or hint
     if origin is Literal:
         return type(get_args(hint)[0])
-    return origin if isinstance(origin, type) and origin is not object and Any not in origin.__mro__ else None
+    if not isinstance(origin, type) or origin is object or Any in origin.__mro__:
+        return None
+    return None if issubclass(origin, abc.Awaitable) else origin  # whether it is awaited on the way is not said
 
 
 def _is_unpacked(hint: Any) -> bool:
@@ -234,7 +230,7 @@ def _is_unpacked(hint: Any) -> bool:
 def _shown(hint: Any, full: bool = False) -> str:
     """The hint as one writes it; with the modules of its classes when `full`."""
     text = "None" if hint is NoneType else inspect.formatannotation(hint)
-    return text if full else re.sub(r"('[^']*')|[\w<>.]*\.(?=\w)", r"\1", text)
+    return text if full else re.sub(r"('[^']*')|(?:\w+\.|<locals>\.)+(?=\w)", r"\1", text)
 
 
 def _place(step: Step) -> str:

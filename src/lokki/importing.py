@@ -23,9 +23,9 @@ def reference(step: Step) -> tuple[Any, ...]:
     qualname = getattr(step.fn, "__qualname__", step.name)
     known = _attribute(sys.modules.get(module), qualname)
     if getattr(known, "fn", None) is not step.fn:
-        return _by_value, (_function_bytes(step), step.name, step.retry, step.resources)
+        return _by_value, (type(step), _function_bytes(step), step.name, step.retry, step.resources)
     main_file = getattr(sys.modules[module], "__file__", None) if module == "__main__" else None
-    return _by_name, (module, qualname, main_file, step.name, step.retry, step.resources)
+    return _by_name, (type(step), module, qualname, main_file, step.name, step.retry, step.resources)
 
 
 def _attribute(module: ModuleType | None, qualname: str) -> Any:
@@ -35,10 +35,8 @@ def _attribute(module: ModuleType | None, qualname: str) -> Any:
     return found
 
 
-def _by_name(module: str, qualname: str, main_file: str | None, name: str, retry: Any, resources: Any) -> Step:
+def _by_name(kind: type[Step], module: str, qualname: str, main_file: str | None, *rest: Any) -> Step:
     from importlib import import_module
-
-    from lokki.graph import Step
 
     found = _attribute(sys.modules.get(module), qualname)
     if found is None and main_file is not None:
@@ -47,7 +45,7 @@ def _by_name(module: str, qualname: str, main_file: str | None, name: str, retry
         found = _attribute(import_module(module), qualname)
     if not hasattr(found, "fn"):
         raise GraphValidationError(f"Step {qualname!r} was not found in {main_file or module}.")
-    return Step(found.fn, name, retry, resources)
+    return kind(found.fn, *rest)
 
 
 @lru_cache
@@ -76,9 +74,7 @@ def _function_bytes(step: Step) -> bytes:
     return pickled
 
 
-def _by_value(function: bytes, name: str, retry: Any, resources: Any) -> Step:
+def _by_value(kind: type[Step], function: bytes, *rest: Any) -> Step:
     import pickle
 
-    from lokki.graph import Step
-
-    return Step(pickle.loads(function), name, retry, resources)
+    return kind(pickle.loads(function), *rest)

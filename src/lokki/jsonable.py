@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from pathlib import PurePath
 from typing import Any
 
 _FROM_TEXT: dict[str, Callable[[str], Any]] = {
@@ -16,7 +14,6 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "$datetime": datetime.fromisoformat,
     "$date": date.fromisoformat,
     "$time": time.fromisoformat,
-    "$decimal": Decimal,
     "$float": float,
 }
 
@@ -74,10 +71,10 @@ def _text(value: Any, other: Callable[[Any], Any]) -> Any:
             return {f"${type(value).__name__}": value.isoformat()}
         case timedelta() if type(value) is timedelta:
             return {"$timedelta": [value.days, value.seconds, value.microseconds]}
-        case Decimal() if type(value) is Decimal:
-            return {"$decimal": str(value)}
-        case PurePath():
+        case _ if type(value).__module__.partition(".")[0] == "pathlib":
             return {"$path": str(value)}
+        case _ if type(value).__module__ == "decimal" and type(value).__name__ == "Decimal":
+            return {"$decimal": str(value)}
         case _:
             return other(value)
 
@@ -98,6 +95,10 @@ def _tagged(kind: str, held: Any) -> Any:
             from pathlib import Path
 
             return Path(held)
+        case "$decimal":
+            from decimal import Decimal
+
+            return Decimal(held)
         case _ if kind in _FROM_TEXT:
             return _FROM_TEXT[kind](held)
         case _:

@@ -1,8 +1,8 @@
 """The runs that are kept on this machine: one folder each under the state folder, locked while it runs.
 
-    .lokki/<flow>/runs/<run_id>/run.json        what it was and how it ended
-    .lokki/<flow>/runs/<run_id>/plan.pkl.gz     the parameters it was given
-    .lokki/<flow>/runs/<run_id>/<step>/...      the outputs (see lokki.store)
+.lokki/<flow>/runs/<run_id>/run.json        what it was and how it ended
+.lokki/<flow>/runs/<run_id>/plan.pkl.gz     the parameters it was given
+.lokki/<flow>/runs/<run_id>/<step>/...      the outputs (see lokki.store)
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from lokki.codec import seal, unseal
 from lokki.errors import LokkiError, RunError, StoreError, nearest
@@ -23,8 +21,7 @@ from lokki.errors import LokkiError, RunError, StoreError, nearest
 RUNNING, SUCCESS, FAILED, INTERRUPTED, KILLED = "running", "success", "failed", "interrupted", "killed"
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """What is known of a run; times are ISO 8601 in UTC."""
 
     flow: str
@@ -48,7 +45,7 @@ class RunFolder:
 
     def finish(self, status: str, error: str = "") -> None:
         """Write down how the run ended."""
-        self.record = replace(self.record, status=status, finished=_now(), error=error)
+        self.record = self.record._replace(status=status, finished=_now(), error=error)
         self._write()
 
     def save_params(self, params: Mapping[str, Any]) -> None:
@@ -61,7 +58,9 @@ class RunFolder:
         _replace_file(os.path.join(self._path, "plan.pkl.gz"), b"".join(parts))
 
     def _write(self) -> None:
-        _replace_file(os.path.join(self._path, "run.json"), json.dumps(asdict(self.record), indent=2).encode() + b"\n")
+        _replace_file(
+            os.path.join(self._path, "run.json"), json.dumps(self.record._asdict(), indent=2).encode() + b"\n"
+        )
 
 
 class Runs:
@@ -94,7 +93,7 @@ class Runs:
         finally:
             os.close(lock)
 
-    def list(self, flow: str | None = None) -> list[RunRecord]:
+    def all(self, flow: str | None = None) -> list[RunRecord]:
         """The kept runs, the newest first."""
         found = []
         for each in [flow] if flow else _names(self.state_dir):
@@ -103,14 +102,14 @@ class Runs:
                 record = _read(path)
                 if record is not None:
                     dead = record.status == RUNNING and not self._is_running(path)
-                    found.append(replace(record, status=KILLED) if dead else record)
+                    found.append(record._replace(status=KILLED) if dead else record)
         return sorted(found, key=lambda record: record.started, reverse=True)
 
     def last(self, flow: str) -> str:
         """The id of the newest run of a flow."""
-        for record in self.list(flow):
+        for record in self.all(flow):
             return record.run_id
-        others = sorted({record.flow for record in self.list()})
+        others = sorted({record.flow for record in self.all()})
         raise RunError(
             f"There is no run of {flow} to resume in {self.state_dir}"
             + (f"{nearest(flow, others)}; it keeps runs of {', '.join(others)}." if others else ".")
@@ -126,25 +125,28 @@ class Runs:
                 return params
         except FileNotFoundError:
             raise RunError(
-                f"There is no run {run_id!r} of {flow} to resume in {self.state_dir}; `lokki list` shows those there are."
+                f"There is no run {run_id!r} of {flow} to resume in {self.state_dir}; see `lokki list`."
             ) from None
         except LokkiError as error:
             raise StoreError(f"{path} is damaged ({error}); start the run again with its parameters.", path) from error
 
     def prune(self, flow: str, keep: int) -> None:
         """Remove the oldest runs of a flow so that `keep` are left; a run that is going on is never removed."""
-        for record in self.list(flow)[max(keep, 0) :]:
-            self._remove(record)
+        if len(_names(os.path.join(self.state_dir, flow, "runs"))) > keep:
+            for record in self.all(flow)[max(keep, 0) :]:
+                self._remove(record)
 
     def clean(self, flow: str | None = None, run_id: str | None = None) -> list[RunRecord]:
         """Remove kept runs; returns those that are gone. Runs that are going on stay."""
-        chosen = [record for record in self.list(flow) if run_id in (None, record.run_id)]
+        chosen = [record for record in self.all(flow) if run_id in (None, record.run_id)]
         return [record for record in chosen if self._remove(record)]
 
     def _remove(self, record: RunRecord) -> bool:
         path = self._folder(record.flow, record.run_id)
         if self._is_running(path):
             return False
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
         for folder in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
             with suppress(OSError):
@@ -178,7 +180,8 @@ def new_id() -> str:
 def _check_id(run_id: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", run_id):
         raise RunError(
-            f"{run_id!r} cannot be a run id: it has 1 to 80 letters, digits, '-', '_' and '.', and no '.' or '-' in front."
+            f"{run_id!r} cannot be a run id: "
+            "it has up to 80 letters, digits, '-', '_' and '.', and starts with neither '.' nor '-'."
         )
 
 
@@ -210,7 +213,9 @@ def _replace_file(path: str, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(new)
-        raise StoreError(f"{path} cannot be written: {error.strerror}. Free some space or check its permissions.", path) from error
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}. Free some space or check its permissions.", path
+        ) from error
 
 
 def _names(path: str) -> list[str]:

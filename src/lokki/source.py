@@ -37,7 +37,7 @@ def _parts(fn: Any, seen: set[int]) -> Iterator[bytes]:
             yield _value((fn.args, fn.keywords)).encode()
         case type():
             yield from _class(fn, seen)
-        case _ if isinstance(getattr(type(fn), "__call__", None), FunctionType):
+        case _ if isinstance(vars(type(fn)).get("__call__"), FunctionType):
             yield from _class(type(fn), seen)
             yield _value(fn).encode()
         case _:

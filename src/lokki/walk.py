@@ -43,7 +43,9 @@ class Walk:
     def graph(self, graph: PlannedGraph, index: Index, results: Results) -> Output:
         """Run every node; returns the graph's result."""
         for node in graph.nodes:
-            made = self._call(node, index, results) if type(node) is PlannedCall else self._map(node, index, results)
+            made = (
+                self._call(node, index, results) if isinstance(node, PlannedCall) else self._map(node, index, results)
+            )
             results[node.id] = made
             for each in node.drops:
                 del results[each]
@@ -119,7 +121,14 @@ class Walk:
                 failure.item = shown(results[ITEM].value)
             self.tell(
                 StepFailed(
-                    self.run, node.id, failure.attempt, failure.seconds, failure.error, failure.trace, index, failure.item
+                    self.run,
+                    node.id,
+                    failure.attempt,
+                    failure.seconds,
+                    failure.error,
+                    failure.trace,
+                    index,
+                    failure.item,
                 )
             )
             raise
@@ -169,7 +178,11 @@ def _sequence(value: Any, step: str) -> Sequence[Any]:
     """The items of a step's result, as a sequence."""
     if isinstance(value, list | tuple | range):
         return value
-    if isinstance(value, str | bytes | bytearray | Mapping) or hasattr(value, "iterrows") or hasattr(value, "iter_rows"):
+    if (
+        isinstance(value, str | bytes | bytearray | Mapping)
+        or hasattr(value, "iterrows")
+        or hasattr(value, "iter_rows")
+    ):
         reason = "is not a list of items (return list(...), .items() or .to_dict('records') of it)"
     else:
         try:

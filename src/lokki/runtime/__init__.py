@@ -1,1 +1,1 @@
-"""Running one step: the part of lokki that a deployed function carries. It imports nothing that a function does not need."""
+"""Running one step: what a deployed function carries too, so nothing here imports what a function does not need."""

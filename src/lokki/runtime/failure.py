@@ -1,4 +1,4 @@
-"""A step's failure on its way to the person who wrote the step: which step, which item, and the traceback of their code."""
+"""A step's failure on its way to the person who wrote it: which step, which item, the traceback of their code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,15 @@ class StepFailure(LokkiError):
         self.error = summary(cause)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (portable(self.cause), self.node, self.attempt, self.seconds, self.trace, self.index, self.item)
+        return _rebuilt, (
+            portable(self.cause),
+            self.node,
+            self.attempt,
+            self.seconds,
+            self.trace,
+            self.index,
+            self.item,
+        )
 
     def exception(self) -> BaseException:
         """The step's own exception, with a note that says where it happened."""
@@ -45,7 +53,7 @@ class StepFailure(LokkiError):
 
 
 class RemoteError(LokkiError):
-    """Stands for an exception that could not be sent from the process where it was raised; says its type and message."""
+    """Stands for an exception that could not be sent here from its process; says its type and message."""
 
 
 def _rebuilt(cause: bytes, node: str, attempt: int, seconds: float, trace: str, index: Any, item: str) -> StepFailure:

@@ -1,4 +1,4 @@
-"""Running ONE step: fill its arguments, call it, try again as its policy says. Every place where a step runs does it here.
+"""Running ONE step: fill its arguments, call it, try again as its policy says. Whatever runs a step does it here.
 
 An `Invocation` is one use of a step with everything filled in that is known before the run: constants and the flow's
 parameters. What comes from other steps is looked up when it runs.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lokki.graph import Call, Const, Input, Param, Ref, Step
 from lokki.runtime.failure import Cancelled, StepFailure, summary, user_trace
@@ -38,8 +37,7 @@ class Surroundings(Protocol):
 Results = Mapping[str, Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """One use of a step, ready to run.
 
     Attributes:
@@ -95,7 +93,7 @@ def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], aro
             return settled(invocation.call(results))
         except Cancelled:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: a step may raise anything
+        except (Exception, SystemExit) as error:
             retry = invocation.step.retry
             if attempt >= retry.retries or not retry.matches(error):
                 seconds = perf_counter() - started

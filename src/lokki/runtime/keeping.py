@@ -15,7 +15,7 @@ class Part(NamedTuple):
     """A result that is still to be stored."""
 
     node: str
-    index: Index
+    place: Index
     tag: bytes
     frame: bytes
 
@@ -102,7 +102,7 @@ class Storing:
 
     def put(self, part: Part) -> None:
         """Store a result that another process collected."""
-        self.store.put(self.flow, self.run, part.node, part.frame, index=part.index, tag=part.tag)
+        self.store.put(self.flow, self.run, part.node, part.frame, index=part.place, tag=part.tag)
 
     def pack(self, node: str, tag: bytes, values: Callable[[], Iterable[Any]], batch_size: int) -> Items:
         """The items of a map as they are stored: those of an earlier run when they came from the same."""

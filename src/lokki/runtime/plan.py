@@ -7,8 +7,7 @@ that the step receives it makes the tag of its output: equal tags mean that runn
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from lokki.codec import NO_TAG, content_hash, digest
 from lokki.errors import LokkiError
@@ -17,8 +16,7 @@ from lokki.runtime.invoke import Invocation, prepare
 from lokki.source import fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
+class PlannedCall(NamedTuple):
     """A step to run; `drops` names the results that nobody needs after it."""
 
     id: str
@@ -28,8 +26,7 @@ class PlannedCall:
     sign: bytes = NO_TAG
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedMap:
+class PlannedMap(NamedTuple):
     """A body to run per item."""
 
     id: str
@@ -42,8 +39,7 @@ class PlannedMap:
     sign: bytes = NO_TAG
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedGraph:
+class PlannedGraph(NamedTuple):
     """The nodes in order, and which result is the graph's; `direct` keeps results between the nodes in memory."""
 
     nodes: tuple[PlannedNode, ...]
@@ -81,9 +77,7 @@ def _last_uses(graph: FlowGraph) -> dict[str, str]:
     return last
 
 
-def _planned(
-    node: Node, params: Mapping[str, Any], drops: tuple[str, ...], signed: bool, direct: bool
-) -> PlannedNode:
+def _planned(node: Node, params: Mapping[str, Any], drops: tuple[str, ...], signed: bool, direct: bool) -> PlannedNode:
     match node:
         case Call():
             invocation = prepare(node, params)

@@ -97,7 +97,7 @@ class Journal:
         while len(data) < size - base and (more := os.pread(self._fd, size - base - len(data), base + len(data))):
             data += more
         end = 0
-        for index, start, end in _records(data):  # noqa: B007 - its last value is used
+        for index, start, end in _records(data):
             self._places[index[0] if len(index) == 1 else index] = (base + start, base + end)
         self._read_to = base + end
 

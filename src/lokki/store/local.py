@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +33,7 @@ class LocalStore(BlobStore):
 
     def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
         self._temporary = base_dir is None
-        self.base_dir = tempfile.mkdtemp(prefix="lokki-") if base_dir is None else os.path.abspath(base_dir)
+        self.base_dir = _temporary_folder() if base_dir is None else os.path.abspath(base_dir)
         self._journals: dict[str, Journal] = {}
         self._runs: set[str] = set()
         self._lock = threading.Lock()
@@ -91,10 +89,8 @@ class LocalStore(BlobStore):
 
     def cleanup(self) -> None:
         self.close()
-        if self._temporary:
-            shutil.rmtree(self.base_dir, ignore_errors=True)
-        for prefix in self._runs:
-            self._delete(prefix + "/")
+        for prefix in [""] if self._temporary else [f"{run}/" for run in self._runs]:
+            self._delete(prefix)
 
     def _journal(self, key: str) -> Journal:
         journal = self._journals.get(key)
@@ -146,7 +142,15 @@ class LocalStore(BlobStore):
             os.close(fd)
 
     def _delete(self, prefix: str) -> None:
+        import shutil
+
         shutil.rmtree(os.path.join(self.base_dir, prefix), ignore_errors=True)
+
+
+def _temporary_folder() -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="lokki-")
 
 
 def _create(path: str) -> int:

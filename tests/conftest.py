@@ -1,0 +1,34 @@
+"""What tests share: a home of their own, and a count of the steps that really ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test runs in a folder of its own, with no configuration but its own."""
+    for name in ("LOKKI_STORE_TYPE", "LOKKI_STATE_DIR", "LOKKI_EXECUTOR", "LOKKI_WORKERS", "LOKKI_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TICKS", str(tmp_path / "ticks"))
+    monkeypatch.delenv("FAIL_AT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ticks(at_home: Path) -> Callable[[], Counter[str]]:
+    """The items for which a step that calls `tests.flows.tick` ran since the last call of this."""
+
+    def read() -> Counter[str]:
+        path = at_home / "ticks"
+        found = Counter(path.read_text().split()) if path.exists() else Counter[str]()
+        path.unlink(missing_ok=True)
+        return found
+
+    return read
