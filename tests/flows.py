@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from lokki import flow, step
@@ -18,12 +19,12 @@ def tick(item: Any = "") -> None:
 
 
 @step
-def numbers(n):  # type: ignore[no-untyped-def]
+def numbers(n: Any) -> Any:
     return list(range(n))
 
 
 @step
-def ticked(x):  # type: ignore[no-untyped-def]
+def ticked(x: Any) -> Any:
     tick(x)
     if os.environ.get("FAIL_AT") == str(x):
         raise ValueError(f"no {x}")
@@ -47,47 +48,47 @@ def where(x: int) -> tuple[int, int, str]:
 
 
 @step
-def collected(xs):  # type: ignore[no-untyped-def]
+def collected(xs: Any) -> Any:
     return xs
 
 
 @flow
-def counted_flow(n: int = 5):  # type: ignore[no-untyped-def]
+def counted_flow(n: int = 5) -> Any:
     return numbers(n).map(ticked).agg(total)
 
 
 @flow
-def whereabouts(n: int = 8):  # type: ignore[no-untyped-def]
+def whereabouts(n: int = 8) -> Any:
     return numbers(n).map(where)
 
 
 @step
-def crash(x):  # type: ignore[no-untyped-def]
+def crash(x: Any) -> Any:
     if x == 3:
         os._exit(9)
     return x
 
 
 @flow
-def crashing_flow():  # type: ignore[no-untyped-def]
+def crashing_flow() -> Any:
     return numbers(6).map(crash)
 
 
 @step
-def stubborn(x):  # type: ignore[no-untyped-def]
+def stubborn(x: Any) -> Any:
     tick(x)
-    if len(open(os.environ["TICKS"]).read().split()) < 3:
+    if len(Path(os.environ["TICKS"]).read_text().split()) < 3:
         raise ConnectionError("try again")
     return x
 
 
 @step(retry={"retries": 3, "delay": 0})
-def patient(x):  # type: ignore[no-untyped-def]
+def patient(x: Any) -> Any:
     return stubborn.fn(x)
 
 
 @flow
-def patient_flow():  # type: ignore[no-untyped-def]
+def patient_flow() -> Any:
     return numbers(1).map(patient)
 
 
@@ -101,10 +102,10 @@ class Refusal(Exception):
 
 
 @step
-def refuse(x):  # type: ignore[no-untyped-def]
+def refuse(x: Any) -> Any:
     raise Refusal("not", "that")
 
 
 @flow
-def refusing_flow():  # type: ignore[no-untyped-def]
+def refusing_flow() -> Any:
     return numbers(2).map(refuse)

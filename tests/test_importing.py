@@ -134,6 +134,17 @@ def test_a_step_of_the_started_file_is_found_through_the_file(pickled: Path) -> 
     assert one == other, "the file runs once, however many steps come from it"
 
 
+@pytest.mark.parametrize("other", ["def flap(bird): ...", "@step\ndef flap(bird): ...", ""])
+def test_another_started_file_is_not_mistaken_for_it(other: str, pickled: Path) -> None:
+    child = pickled.with_name("child.py")
+    child.write_text(
+        "import pickle, sys\nfrom lokki.decorators import step\n\n"
+        f"{other}\n\nprint(pickle.load(open(sys.argv[1], 'rb'))[0].fn('goose'))\n",
+        "utf-8",
+    )
+    assert run("-W", "ignore", str(child), str(pickled)).stdout == "__lokki_main__ flaps goose\n"
+
+
 def test_in_a_child_that_runs_the_same_file_the_step_is_the_childs_own(pickled: Path) -> None:
     child = pickled.with_name("birds.py")
     child.write_text(
@@ -150,21 +161,19 @@ def test_a_step_that_its_file_no_longer_has_is_named(pickled: Path) -> None:
     assert str(caught.value) == f"Step 'flap' was not found in {pickled.with_name('birds.py')}."
 
 
-@pytest.mark.parametrize("text", ["", "flap = 'not a step'"])
+@pytest.mark.parametrize(("name", "text"), [("birds_gone", ""), ("birds_hidden", "flap = 'not a step'")])
 def test_a_step_that_its_module_no_longer_has_is_named(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = tmp_path / "a_module_that_changes.py"
+    module = tmp_path / f"{name}.py"
     module.write_text("from lokki.decorators import step\n\n@step\ndef flap(bird): ...\n", "utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    dump = "import a_module_that_changes as it, pickle, sys; sys.stdout.write(pickle.dumps(it.flap.step, 0).decode())"
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", dump], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
-    )
+    dump = f"import pickle, sys, {name} as birds; sys.stdout.buffer.write(pickle.dumps(birds.flap.step))"
+    done = subprocess.run([sys.executable, "-B", "-c", dump], cwd=tmp_path, capture_output=True, check=True, timeout=60)
     module.write_text(text, "utf-8")
-    with pytest.raises(GraphValidationError, match="Step 'flap' was not found in a_module_that_changes."):
-        pickle.loads(done.stdout.encode())
-    monkeypatch.delitem(sys.modules, "a_module_that_changes")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(GraphValidationError, match=rf"Step 'flap' was not found in {name}\."):
+        pickle.loads(done.stdout)
+    del sys.modules[name]
 
 
 @pytest.mark.usefixtures("started_module")
@@ -172,7 +181,7 @@ def test_a_started_file_that_is_no_python_module_is_named(pickled: Path) -> None
     program = pickled.with_name("birds.py").rename(pickled.with_name("birds"))
     done = run(str(program), str(pickled))
     assert done.stderr == ""
-    with pytest.raises(GraphValidationError, match=r"birds cannot be imported as Python."):
+    with pytest.raises(GraphValidationError, match=r"birds cannot be imported as Python\."):
         pickle.loads(pickled.read_bytes())
 
 

@@ -36,16 +36,20 @@ def _attribute(module: ModuleType | None, qualname: str) -> Any:
 
 
 def _by_name(kind: type[Step], module: str, qualname: str, main_file: str | None, *rest: Any) -> Step:
-    from importlib import import_module
-
-    found = _attribute(sys.modules.get(module), qualname)
-    if found is None and main_file is not None:
-        found = _attribute(_main(main_file), qualname)
-    if found is None:
-        found = _attribute(import_module(module), qualname)
+    found = _attribute(_module(module, main_file), qualname)
     if not hasattr(found, "fn"):
         raise GraphValidationError(f"Step {qualname!r} was not found in {main_file or module}.")
     return kind(found.fn, *rest)
+
+
+def _module(name: str, main_file: str | None) -> ModuleType:
+    """The module of that name; the one from `main_file` where another file was started than there."""
+    from importlib import import_module
+
+    known = sys.modules.get(name)
+    if main_file is not None and getattr(known, "__file__", None) != main_file:
+        return _main(main_file)
+    return known or import_module(name)
 
 
 @lru_cache

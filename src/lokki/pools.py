@@ -24,7 +24,7 @@ class Inline:
     """Everything runs in the calling thread, so that `breakpoint()` and post-mortem debuggers work."""
 
     workers = 1
-    idle = 0
+    spare = False
 
     def submit(self, task: Task) -> None:
         """Run the task now."""
@@ -39,7 +39,7 @@ class Threads:
 
     def __init__(self, workers: int = 0) -> None:
         self.workers = workers or min(32, (os.cpu_count() or 1) + 4)
-        self.idle = 0
+        self._idle = 0
         self._started = 0
         self._lock = threading.Lock()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
@@ -49,10 +49,15 @@ class Threads:
         context = copy_context()
         self._tasks.put(lambda: context.run(task))
         with self._lock:
-            start = self._started < self.workers and self.idle < self._tasks.qsize()
+            start = self._started < self.workers and self._idle < self._tasks.qsize()
             self._started += start
         if start:
             threading.Thread(target=self._work, name=f"lokki-{self._started}", daemon=True).start()
+
+    @property
+    def spare(self) -> bool:
+        """Whether another task would be started at once."""
+        return self._started < self.workers or self._idle > self._tasks.qsize()
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to do."""
@@ -62,10 +67,10 @@ class Threads:
     def _work(self) -> None:
         while True:
             with self._lock:
-                self.idle += 1
+                self._idle += 1
             task = self._tasks.get()
             with self._lock:
-                self.idle -= 1
+                self._idle -= 1
             if task is None:
                 return
             task()
@@ -87,7 +92,9 @@ class Processes:
             from multiprocessing import active_children, get_context
 
             self._others = set(active_children())
-            self._executor = ProcessPoolExecutor(self.workers, get_context(_start_method()), _leave_interrupts)
+            self._executor = ProcessPoolExecutor(
+                self.workers, get_context(_start_method()), _settle_in, (dict(os.environ), os.getcwd())
+            )
         return self._executor
 
     def close(self) -> None:
@@ -138,11 +145,14 @@ def _start_method() -> str:
     return "fork" if len(os.listdir("/proc/self/task")) == 1 else "forkserver"
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that started the run: it decides what its workers do."""
+def _settle_in(environ: dict[str, str], folder: str) -> None:
+    """A worker process sees the environment of the run, and leaves Ctrl-C to the process that started it."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
 
 
 class Fan:
@@ -183,7 +193,7 @@ class Fan:
             pool.submit(self.pump)
 
     def join(self, pool: Inline | Threads, workers: int) -> None:
-        """Run the items in the calling thread; idle workers of the pool help, also those that become idle later."""
+        """Run the items in the calling thread; spare workers of the pool help, also when they become so later."""
         self._more = workers - 1
         self._pool = pool
         self.pump()
@@ -196,11 +206,11 @@ class Fan:
         try:
             while positions := self._take(ran):
                 ran = 0
+                if self._more and self._pool.spare:
+                    self._recruit()
                 for position in positions:
                     self._one(position)
                     ran += 1
-                if self._more and self._pool.idle:
-                    self._recruit()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits for the map must hear of it
             self.errors.append(error)
             self._take(ran)

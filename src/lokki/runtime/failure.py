@@ -49,7 +49,10 @@ class StepFailure(LokkiError):
             where += f", item {'.'.join(map(str, self.index))}: {self.item}"
         if where not in getattr(self.cause, "__notes__", ()):
             self.cause.add_note(where)
-        return self.cause
+        trace = self.cause.__traceback__
+        while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            trace = trace.tb_next
+        return self.cause.with_traceback(trace)
 
 
 class RemoteError(LokkiError):
