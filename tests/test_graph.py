@@ -37,7 +37,7 @@ from lokki.policy import NO_RETRY, Resources
 
 
 @step
-def get():  # type: ignore[no-untyped-def]  # noqa: ANN201
+def get() -> Any:
     """The numbers."""
     return [1, 2, 3]
 

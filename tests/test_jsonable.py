@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lokki.jsonable import plain, revive
@@ -62,6 +62,7 @@ def kinds(value: Any) -> Any:
 
 
 @given(VALUES)
+@settings(deadline=None)
 def test_data_comes_back_as_what_it_was(value: Any) -> None:
     back = through_json(value)
     assert back == value

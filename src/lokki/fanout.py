@@ -15,7 +15,7 @@ from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import RunError
 from lokki.events import Event, MapFinished, MapProgress, MapStarted
 from lokki.pools import Borrowed, Fan, Inline, Processes, Threads
-from lokki.runtime.failure import Cancelled
+from lokki.runtime.failure import Cancelled, StepFailure
 from lokki.runtime.keeping import Keeper, Part, Storing
 from lokki.runtime.plan import PlannedMap
 from lokki.store.packing import Items
@@ -113,20 +113,20 @@ class FanOut:
         """Run the items in this process."""
         stop, pool = self._walk.stop, cast(Inline | Threads, self._walk.pool)
         limit = min(self._node.limit or len(todo), pool.workers, -(-len(todo) // self._node.batch))
-        fan = Fan(todo, self._node.batch, self._one, stop.is_set, lambda: self.report(fan.done, len(fan.errors)))
-        if self._index or isinstance(pool, Inline):
-            fan.join(pool, limit)
-        else:
-            fan.hand_over(pool, limit)
+        fan = Fan(todo, self._node.batch, self._one, stop.is_set, lambda: self.report(fan.done, fan.errors))
         try:
+            if self._index or isinstance(pool, Inline):
+                fan.join(pool, limit)
+            else:
+                fan.hand_over(pool, limit)
             while not fan.finished.wait(_TICK):
-                self.report(fan.done, len(fan.errors))
+                self.report(fan.done, fan.errors)
         except KeyboardInterrupt:
             stop.set()
             fan.finished.wait(_PATIENCE)
             raise
         finally:
-            self.count(fan.done, len(fan.errors))
+            self.count(fan.done, fan.errors)
         raise_first(fan.errors)
         if stop.is_set():
             raise Cancelled("the run was stopped")
@@ -155,14 +155,15 @@ class FanOut:
         if self._durable:
             self._marks[16 * position : 16 * position + 16] = mark
 
-    def count(self, done: int, failed: int) -> None:
+    def count(self, done: int, errors: Sequence[BaseException]) -> None:
         """Take note of how far this run came."""
-        self._done, self._failed = self._reused + done, failed
+        self._done = self._reused + done
+        self._failed = sum(isinstance(error, StepFailure) for error in errors)
 
-    def report(self, done: int, failed: int) -> None:
+    def report(self, done: int, errors: Sequence[BaseException]) -> None:
         """Tell how far the map is, if that is news."""
         news = self._reused + done != self._done
-        self.count(done, failed)
+        self.count(done, errors)
         now = perf_counter()
         if not self._index and (news or now - self._told >= 1):
             self._told = now
@@ -203,12 +204,12 @@ class _Window:
             while self._flying or (self._at < len(self._todo) and not self._errors):
                 self._send()
                 self._receive(_TICK)
-                self._fan.report(self._done, len(self._errors))
+                self._fan.report(self._done, self._errors)
         except KeyboardInterrupt:
             self._abandon()
             raise
         finally:
-            self._fan.count(self._done, len(self._errors))
+            self._fan.count(self._done, self._errors)
         raise_first(self._errors)
 
     def _keeper(self) -> Keeper | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -107,10 +108,9 @@ class Processes:
         from multiprocessing import active_children
 
         if self._executor is not None:
-            mine = set(active_children()) - self._others
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            for process in mine:
+            for process in set(active_children()) - self._others:
                 process.kill()
+            self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 class Borrowed:
@@ -153,6 +153,14 @@ def _settle_in(environ: dict[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A process whose parent was killed ends too, instead of waiting forever for work."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 class Fan:

@@ -21,6 +21,9 @@ from lokki.errors import LokkiError, RunError, StoreError, nearest
 RUNNING, SUCCESS, FAILED, INTERRUPTED, KILLED = "running", "success", "failed", "interrupted", "killed"
 
 
+_held: set[int] = set()  # the locks of this process
+
+
 class RunRecord(NamedTuple):
     """What is known of a run; times are ISO 8601 in UTC."""
 
@@ -35,11 +38,10 @@ class RunRecord(NamedTuple):
 class RunFolder:
     """A run of this process: its folder is locked until the run is over. `fresh` says that it has no earlier part."""
 
-    def __init__(self, path: str, flow: str, run_id: str, lock: int) -> None:
+    def __init__(self, path: str, flow: str, run_id: str) -> None:
         earlier = _read(path)
         self.fresh = earlier is None
         self._path = path
-        self._lock = lock
         self.record = RunRecord(flow, run_id, started=_now())
         self._write()
 
@@ -87,10 +89,12 @@ class Runs:
                     f"Run {run_id!r} of {flow} is running already (process {holder}). "
                     "Wait for it, stop it, or give this run another --run-id."
                 )
+            _held.add(lock)
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
-            yield RunFolder(path, flow, run_id, lock)
+            yield RunFolder(path, flow, run_id)
         finally:
+            _held.discard(lock)
             os.close(lock)
 
     def all(self, flow: str | None = None) -> list[RunRecord]:
@@ -170,6 +174,15 @@ class Runs:
         path = os.path.join(self.state_dir, ".gitignore")
         if not os.path.exists(path):
             _replace_file(path, b"*\n")
+
+
+def _let_go() -> None:
+    """A forked child must not hold the locks of its parent, which it may outlive."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def new_id() -> str:
