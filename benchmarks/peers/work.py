@@ -55,9 +55,9 @@ def wall(run: Callable[..., Any], *arguments: Any) -> float:
 def beyond_ideal(count: int, run: Callable[[int], Any]) -> float:
     """How many times longer run(count) takes than `count` spins spread evenly over the cores would."""
     some = range(max(count // 4, 4))
-    before = sum(wall(spin, one) for one in some)
+    before = sum(cpu(spin, one) for one in some)
     seconds = wall(run, count)
-    after = sum(wall(spin, one) for one in some)
+    after = sum(cpu(spin, one) for one in some)
     return seconds / ((before + after) / (2 * len(some)) * count / CORES)
 
 

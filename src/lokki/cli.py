@@ -45,7 +45,7 @@ def main(flow_fn: Flow, argv: Sequence[str] | None = None) -> None:
     if not isinstance(flow_fn, Flow):
         raise GraphTypeError(f"main() takes a flow, not {flow_fn!r:.60}. Is its @flow missing?")
     script = sys.argv[0] or "flow.py"
-    exiting(lambda: flow_command(flow_fn, f"python {script}", list(sys.argv[1:] if argv is None else argv)))
+    exiting(lambda: flow_command(flow_fn, f"python {script} COMMAND", list(sys.argv[1:] if argv is None else argv)))
 
 
 def exiting(command: Callable[[], None]) -> None:
@@ -69,25 +69,30 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def flow_command(flow: Flow, prog: str, argv: list[str]) -> None:
-    """Carry out what a flow file was asked to do."""
+def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:
+    """Carry out what a flow file was asked to do; `spelling` is how a COMMAND of it is typed."""
     named = next((each for each in argv if each in _FLOW_COMMANDS), None)
     parser = Parser(
-        prog=prog,
+        prog=spelling.partition(" COMMAND")[0],
         description=_first_line(flow) or f"The flow {flow.name}.",
-        epilog=f"{prog} COMMAND --help explains a command.",
+        epilog=f"{spelling} --help explains a command.",
         allow_abbrev=False,
     )
     _add_logging(parser, default=None)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog=prog)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="")
     for name, command in _FLOW_COMMANDS.items():
         if named in (None, name):  # the options of the others are not needed
-            command.options(commands.add_parser(name, allow_abbrev=False, **_help(command, flow)), flow)
+            command.options(
+                commands.add_parser(
+                    name, prog=spelling.replace("COMMAND", name), allow_abbrev=False, **_help(command, flow)
+                ),
+                flow,
+            )
     options, rest = parser.parse_known_args(argv)
     if options.command is None:
         parser.print_help(sys.stderr)
         sys.exit(1)
-    _FLOW_COMMANDS[options.command].run(flow, prog, options, rest)
+    _FLOW_COMMANDS[options.command].run(flow, spelling, options, rest)
 
 
 def _help(command: _Command, flow: Flow) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def _add_logging(parser: argparse.ArgumentParser, default: Any) -> None:
     parser.add_argument("--log-level", type=str.upper, choices=levels, default=default, help="the least that is logged")
 
 
-def _run(flow: Flow, prog: str, options: argparse.Namespace, rest: list[str]) -> None:
+def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
     from lokki.runner import LocalRunner
 
     config = _configuration(flow, options)
@@ -146,7 +151,7 @@ def _run(flow: Flow, prog: str, options: argparse.Namespace, rest: list[str]) ->
         workers=getattr(options, "workers", None),
         listen=watch,
     )
-    again = None if run_id is None else f"{prog} run --resume" + (f" --run-id {run_id}" if options.run_id else "")
+    again = None if run_id is None else _again(spelling, options)
     try:
         result = runner.run(graph, run_id=run_id)
     except LokkiError as error:
@@ -159,6 +164,10 @@ def _run(flow: Flow, prog: str, options: argparse.Namespace, rest: list[str]) ->
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: the step's own exception, explained
         _explain(error, watch, again)
     print(result)
+
+
+def _again(spelling: str, options: argparse.Namespace) -> str:
+    return f"{spelling.replace('COMMAND', 'run')} --resume" + (f" --run-id {options.run_id}" if options.run_id else "")
 
 
 def _configuration(flow: Flow, options: argparse.Namespace) -> LokkiConfig:
@@ -263,7 +272,7 @@ def _graph_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
         )
 
 
-def _graph(flow: Flow, _prog: str, options: argparse.Namespace, rest: list[str]) -> None:
+def _graph(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
     import json
 
     from lokki.drawing import svg, tree

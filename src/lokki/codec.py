@@ -11,10 +11,12 @@ into gzip's stored blocks; the rest is deflated at level 1, by `isal` where it i
 from __future__ import annotations
 
 import gc
+import io
 import pickle
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,7 +31,7 @@ LARGE = 1 << 16
 
 _BLOCK = 65_535  # the most that one stored block of deflate holds
 _STRIDE = _BLOCK + 5
-_HASHED = 1 << 20  # a longer write enters the digest by its CRC-32: hashing it would cost more than storing it
+_HASHED = 1 << 20  # what follows enters the digest by its CRC-32: hashing it would cost more than storing it
 _EXTRA = b"\x1f\x8b\x08\x04\0\0\0\0\x04\xff"  # a gzip header with an extra field: no name, no time, fastest
 _STORED = _EXTRA + struct.pack("<H2sH", 4, b"LS", 0)
 _SEAL = _EXTRA + struct.pack("<H2sH", 36, b"LK", 32)
@@ -37,8 +39,8 @@ _EMPTY = b"\x03\x00" + bytes(8)
 SEAL_SIZE = len(_SEAL) + 32 + len(_EMPTY)
 NO_TAG = bytes(16)
 _ERRORS = (
-    pickle.PickleError, TypeError, AttributeError, ValueError, LookupError, RuntimeError, ImportError, EOFError,
-    MemoryError, struct.error, zlib.error,
+    pickle.PickleError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError, RuntimeError, ImportError,
+    EOFError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -67,17 +69,25 @@ def decode(frame: Bytes) -> Any:
 
 def digest(data: Bytes) -> bytes:
     """Sixteen bytes that identify the data."""
-    return blake2b(data, digest_size=16).digest()
+    if len(data) <= _HASHED:
+        return blake2b(data, digest_size=16).digest()
+    made = _Digest()
+    made.add(memoryview(data))
+    return made.done()
 
 
-def content_hash(value: Any) -> str:
-    """A hash that is the same for equal values in every process: the order within sets and dicts does not count."""
+def content_hash(value: Any, other: Callable[[Any], Any] | None = None) -> str:
+    """A hash that is the same for equal values in every process: the order within sets and dicts does not count.
+
+    `other` gives the JSON that stands for what is not data; without it, that is the digest of its pickle.
+    """
     import json
 
-    def opaque(other: Any) -> Any:
-        return {"$pickle": digest(encode(other)).hex()}
-
-    return digest(json.dumps(plain(value, other=opaque), sort_keys=True).encode()).hex()
+    try:
+        text = json.dumps(_in_order(plain(value, other or _pickled)), sort_keys=True)
+    except (RecursionError, ValueError) as error:
+        raise StoreError(f"a value of type {type(value).__name__} cannot be hashed ({error}).") from error
+    return digest(text.encode()).hex()
 
 
 def seal(
@@ -108,9 +118,7 @@ def unseal(data: Bytes) -> Any:
     try:
         if view[: len(_STORED)] == _STORED:
             reader = _StoredReader(view)
-            value = _without_collector(lambda: pickle.Unpickler(reader).load())
-            reader.check()
-            return value
+            return _without_collector(lambda: pickle.Unpickler(reader).load())
         return decode(_inflate(view))
     except (*_ERRORS, OSError) as error:
         raise StoreError(f"a stored value cannot be read back: {type(error).__name__}: {error}") from error
@@ -129,14 +137,14 @@ class _Writer:
     def __init__(self, write: Callable[[Bytes], Any], worth: float) -> None:
         self._write = write
         self._worth = worth
-        self._hash = blake2b(digest_size=16)
+        self._digest = _Digest()
         self._held = bytearray()  # not yet decided, or a block not yet full
         self._out: _Deflated | _Blocks | None = None
 
     def write(self, data: Any) -> int:
-        chunk = memoryview(data).cast("B")
-        size = chunk.nbytes
-        self._hash.update(chunk if size < _HASHED else struct.pack("<QI", size, _zlib().crc32(chunk)))
+        chunk = pickle.PickleBuffer(data).raw()
+        size = len(chunk)
+        self._digest.add(chunk)
         if self._out is not None:
             self._out.add(chunk)
         elif len(self._held) + size < LARGE:
@@ -146,7 +154,7 @@ class _Writer:
         return size
 
     def close(self, tag: bytes) -> tuple[Seal, bytes | None]:
-        made = Seal(tag, self._hash.digest())
+        made = Seal(tag, self._digest.done())
         end = _SEAL + made.tag + made.digest + _EMPTY
         if self._out is None:
             frame = bytes(self._held)
@@ -164,6 +172,28 @@ class _Writer:
         self._out = _Deflated(self._write, fast) if shrinks else _Blocks(self._write, fast)
         self._out.add(memoryview(self._held))
         self._out.add(chunk)
+
+
+class _Digest:
+    """`digest` of data that comes in pieces, wherever it is cut."""
+
+    def __init__(self) -> None:
+        self._hash = blake2b(digest_size=16)
+        self._room = _HASHED
+        self._crc = self._rest = 0
+
+    def add(self, chunk: memoryview) -> None:
+        self._hash.update(chunk[: self._room])
+        rest = chunk[self._room :]
+        self._room -= len(chunk) - len(rest)
+        if rest:
+            self._crc = _zlib().crc32(rest, self._crc)
+            self._rest += len(rest)
+
+    def done(self) -> bytes:
+        if self._rest:
+            self._hash.update(struct.pack("<QI", self._rest, self._crc))
+        return self._hash.digest()
 
 
 class _Deflated:
@@ -216,27 +246,29 @@ class _Blocks:
 
 
 class _StoredReader:
-    """The file that the unpickler reads from when the data lies in `_Blocks`: each byte is copied once."""
+    """The file that the unpickler reads from when the data lies in `_Blocks`: each byte is copied once.
+
+    The checksum is compared first, because what a damaged pickle does while it is read cannot be known.
+    """
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
-        self._crc32 = _zlib().crc32
-        self._crc = self._at = 0
+        self._at = 0
         body = len(data) - len(_STORED) - 8 - SEAL_SIZE
         self._size = body - 5 * -(-body // _STRIDE)
+        crc, crc32 = 0, _zlib().crc32
+        for piece in self._pieces(0, self._size):
+            crc = crc32(piece, crc)
+        if data[-SEAL_SIZE - 8 : -SEAL_SIZE - 4] != struct.pack("<I", crc):
+            raise ValueError("its checksum does not match")
 
     def readinto(self, target: Any) -> int:
         view = memoryview(target).cast("B")
         done = 0
-        while done < len(view) and self._at < self._size:
-            block, within = divmod(self._at, _BLOCK)
-            take = min(len(view) - done, _BLOCK - within, self._size - self._at)
-            start = len(_STORED) + block * _STRIDE + 5 + within
-            piece = self._data[start : start + take]
-            view[done : done + take] = piece
-            self._crc = self._crc32(piece, self._crc)
-            done += take
-            self._at += take
+        for piece in self._pieces(self._at, min(self._at + len(view), self._size)):
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        self._at += done
         return done
 
     def read(self, size: int) -> bytes:
@@ -249,9 +281,13 @@ class _StoredReader:
             line += one
         return bytes(line)
 
-    def check(self) -> None:
-        if self._at != self._size or self._data[-SEAL_SIZE - 8 : -SEAL_SIZE - 4] != struct.pack("<I", self._crc):
-            raise ValueError("its checksum does not match")
+    def _pieces(self, at: int, end: int) -> Iterator[memoryview]:
+        while at < end:
+            block, within = divmod(at, _BLOCK)
+            start = len(_STORED) + block * _STRIDE + 5 + within
+            piece = self._data[start : start + min(end - at, _BLOCK - within)]
+            yield piece
+            at += len(piece)
 
 
 def _inflate(data: memoryview) -> bytes:
@@ -260,13 +296,46 @@ def _inflate(data: memoryview) -> bytes:
     rest: Bytes = data
     while rest:
         member = fast.decompressobj(wbits=31)
-        parts.append(member.decompress(rest) + member.flush())
+        try:
+            parts.append(member.decompress(rest) + member.flush())
+        except fast.error as error:  # isal's is not zlib's
+            raise ValueError(str(error)) from error
         if not member.eof:
             raise EOFError("it is cut off")
         rest = member.unused_data
     return parts[0] if len(parts) == 2 and not parts[1] else b"".join(parts)
 
 
+def _in_order(held: Any) -> Any:
+    """What `plain` made, with the pairs of dicts whose keys are not text in an order of their own."""
+    match held:
+        case {"$dict": pairs}:
+            return {"$dict": sorted(map(_in_order, pairs), key=repr)}
+        case dict():
+            return {key: _in_order(each) for key, each in held.items()}
+        case list():
+            return [_in_order(each) for each in held]
+        case _:
+            return held
+
+
+def _pickled(value: Any) -> dict[str, str]:
+    held = io.BytesIO()
+    try:
+        _SetsByHash(held, 5).dump(value)
+    except _ERRORS as error:
+        raise _unpicklable(value, error) from error
+    return {"$pickle": digest(held.getbuffer()).hex()}
+
+
+class _SetsByHash(pickle.Pickler):
+    """Pickles for hashing only: the order within a set differs between processes, so its hash stands for it."""
+
+    def persistent_id(self, value: Any) -> str | None:
+        return content_hash(value) if type(value) in (set, frozenset) else None
+
+
+@lru_cache(maxsize=1)
 def _zlib() -> Any:
     try:
         from isal import isal_zlib

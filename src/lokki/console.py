@@ -80,7 +80,7 @@ def _flow_of(target: str) -> tuple[Flow, str]:
         raise GraphValidationError(
             f"There is no single flow{f' {wanted!r}' if wanted else ''} in {path}: {found}{how}."
         )
-    return chosen[0], f"lokki run {target}"
+    return chosen[0], f"lokki COMMAND {target}"
 
 
 def _imported(path: str) -> Any:

@@ -80,7 +80,7 @@ class StepNode:
             direct_pass: run the body's steps in one place and keep their results in memory between them.
             **kwargs: arguments for the step, the same for every item.
         """
-        block = MapBlock(self, (), _limit(concurrency_limit), _size(batch_size), direct_pass)
+        block = MapBlock(self, (), _limit(concurrency_limit), _count(batch_size, "batch_size"), direct_pass)
         return _extended(block, step_node, kwargs)
 
     def next(self, step_node: StepNode, **kwargs: Any) -> StepNode:
@@ -110,10 +110,26 @@ class MapBlock:
     batch_size: int = 1
     direct_pass: bool = False
 
-    def map(self, step_node: Body, concurrency_limit: int | None = None, **kwargs: Any) -> MapBlock:
-        """Add a step, a list of steps or a chain to what is run per item (this does not nest)."""
-        limit = self.concurrency_limit if concurrency_limit is None else _limit(concurrency_limit)
-        return _extended(replace(self, concurrency_limit=limit), step_node, kwargs)
+    def map(
+        self,
+        step_node: Body,
+        concurrency_limit: int | None = None,
+        *,
+        batch_size: int | None = None,
+        direct_pass: bool | None = None,
+        **kwargs: Any,
+    ) -> MapBlock:
+        """Add a step, a list of steps or a chain to what is run per item (this does not nest).
+
+        Options that are given replace those the map was opened with.
+        """
+        changed = replace(
+            self,
+            concurrency_limit=_limit(concurrency_limit) or self.concurrency_limit,
+            batch_size=self.batch_size if batch_size is None else _count(batch_size, "batch_size"),
+            direct_pass=self.direct_pass if direct_pass is None else direct_pass,
+        )
+        return _extended(changed, step_node, kwargs)
 
     def next(self, step_node: Body, **kwargs: Any) -> MapBlock:
         """The same as `.map` on an open map."""
@@ -242,10 +258,6 @@ def _name(function: Callable[..., Any], kind: str) -> str:
 
 def _limit(value: int | None) -> int | None:
     return None if value is None else _count(value, "concurrency_limit")
-
-
-def _size(value: int) -> int:
-    return _count(value, "batch_size")
 
 
 def _count(value: int, name: str) -> int:

@@ -98,6 +98,8 @@ def _number(policy: RetryConfig, name: str) -> float:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise GraphTypeError(f"RetryConfig.{name} takes a number, not {value!r}.")
+    if value - value != 0:
+        raise GraphValidationError(f"RetryConfig.{name} takes a finite number, not {value!r}.")
     return value
 
 

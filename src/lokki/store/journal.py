@@ -6,14 +6,14 @@ record. Several processes may append at once. The last record of an index is the
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
 import zlib
 from collections.abc import Iterator
 
-from lokki.codec import Seal
-from lokki.errors import StoreError
+from lokki.codec import LARGE, Seal
 
 Index = tuple[int, ...]
 
@@ -21,10 +21,12 @@ _HEAD = struct.Struct("<4sIIB")  # magic, size of the rest, its CRC-32, how many
 _MAGIC = b"\xa7LKj"
 _SEAL = struct.Struct("<16s16s")
 _INDEX = [struct.Struct(f"<{count}Q") for count in range(256)]
+_WINDOW = 1 << 20  # how much is read at once
+_LONGEST = _HEAD.size + _INDEX[-1].size + _SEAL.size + LARGE
 
 
 class Journal:
-    """The outputs of one step of one run, by index."""
+    """The outputs of one step of one run, by index; its errors are those of the file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -36,15 +38,12 @@ class Journal:
     def append(self, index: Index, tag: bytes, digest: bytes, frame: bytes) -> None:
         """Add a record; it is safe from a crash of this process when this returns."""
         if self._fd < 0:
-            self._open(os.O_CREAT)
+            with self._lock:
+                self._open(os.O_CREAT)
         rest = _INDEX[len(index)].pack(*index) + tag + digest + frame
         record = _HEAD.pack(_MAGIC, len(rest), zlib.crc32(rest), len(index)) + rest
-        try:
-            written = os.write(self._fd, record)
-        except OSError as error:
-            raise StoreError(f"{self._path} cannot be written: {error.strerror}.", self._path) from error
-        if written != len(record):
-            raise StoreError(f"{self._path} cannot be written: the disk is full.", self._path)
+        if os.write(self._fd, record) != len(record):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def find(self, index: Index) -> Seal | None:
         """The seal of the newest record of an index."""
@@ -66,40 +65,27 @@ class Journal:
             self._fd = -1
 
     def _place(self, index: Index) -> tuple[int, int] | None:
-        key = index[0] if len(index) == 1 else index
-        if key not in self._places:
-            with self._lock:
-                self._catch_up()
-        return self._places.get(key)
-
-    def _open(self, create: int = 0) -> bool:
         with self._lock:
-            if self._fd >= 0:
-                return True
-            try:
-                self._fd = _open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create)
-            except FileNotFoundError:
-                return False
-            return True
+            self._catch_up()
+        return self._places.get(index[0] if len(index) == 1 else index)
+
+    def _open(self, create: int = 0) -> None:
+        if self._fd < 0:
+            self._fd = _open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create)
 
     def _catch_up(self) -> None:
-        """Read the records that came since the last look."""
-        if self._fd < 0:
-            try:
-                self._fd = _open_file(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return
-        size = os.fstat(self._fd).st_size
-        if size == self._read_to:
+        """Read the records that came since the last look: another thread or process may have written them."""
+        try:
+            self._open()
+        except (FileNotFoundError, NotADirectoryError):
             return
-        base = self._read_to
-        data = os.pread(self._fd, size - base, base)
-        while len(data) < size - base and (more := os.pread(self._fd, size - base - len(data), base + len(data))):
-            data += more
-        end = 0
-        for index, start, end in _records(data):
-            self._places[index[0] if len(index) == 1 else index] = (base + start, base + end)
-        self._read_to = base + end
+        while (left := os.fstat(self._fd).st_size - self._read_to) > 0:
+            base, end = self._read_to, 0
+            for index, start, end in _records(os.pread(self._fd, min(left, _WINDOW), base)):
+                self._places[index[0] if len(index) == 1 else index] = (base + start, base + end)
+            if not end and left <= _WINDOW:
+                return  # a record that is being written, or was never finished
+            self._read_to = base + (end or _WINDOW - _LONGEST)
 
 
 def _open_file(path: str, flags: int) -> int:

@@ -45,7 +45,6 @@ class LocalStore(BlobStore):
         self, flow_name: str, run_id: str, step_name: str, value: Any, *, index: Index = (), tag: bytes = NO_TAG
     ) -> Kept:
         if not index:
-            self._runs.add(folder(flow_name, run_id))
             return super().keep(flow_name, run_id, step_name, value, tag=tag)
         frame = encode(value)
         return Kept(decode(frame), self.put(flow_name, run_id, step_name, frame, index=index, tag=tag))
@@ -56,23 +55,31 @@ class LocalStore(BlobStore):
         if not index:
             return super().put(flow_name, run_id, step_name, frame, tag=tag)
         journal = self._journal(folder(flow_name, run_id, step_name))
+        self._runs.add(folder(flow_name, run_id))
         if len(frame) < LARGE:
             mark = digest(frame)
-            journal.append(index, tag, mark, frame)
         else:
             with self._writing(output_key(flow_name, run_id, step_name, index)) as write:
                 mark = seal_frame(frame, write, tag, self._worth).digest
-            journal.append(index, tag, mark, b"")  # an empty frame says that the value has a file of its own
+            frame = b""  # says that the value has a file of its own
+        try:
+            journal.append(index, tag, mark, frame)
+        except OSError as error:
+            raise _cannot_write(output_key(flow_name, run_id, step_name, index), error) from error
         return mark
 
     def find(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Seal | None:
         if not index:
             return super().find(flow_name, run_id, step_name)
-        return self._journal(folder(flow_name, run_id, step_name)).find(index)
+        try:
+            return self._journal(folder(flow_name, run_id, step_name)).find(index)
+        except OSError as error:
+            raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
 
     def load(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Any:
-        frame = self._journal(folder(flow_name, run_id, step_name)).frame(index) if index else None
-        return decode(frame) if frame else super().load(flow_name, run_id, step_name, index=index)
+        try:
+            frame = self._journal(folder(flow_name, run_id, step_name)).frame(index) if index else None
+            return decode(frame) if frame else super().load(flow_name, run_id, step_name, index=index)
 
     def remove(self, flow_name: str, run_id: str) -> None:
         prefix = folder(flow_name, run_id)

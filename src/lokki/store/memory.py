@@ -33,5 +33,5 @@ class MemoryStore(BlobStore):
         return None if blob is None else blob[-size:]
 
     def _delete(self, prefix: str) -> None:
-        for key in [each for each in self._blobs if each.startswith(prefix)]:
+        for key in [each for each in list(self._blobs) if each.startswith(prefix)]:
             del self._blobs[key]

@@ -31,11 +31,19 @@ class Items:
         return len(self._offsets) - 1
 
     def __getitem__(self, at: int) -> Any:
-        return decode(self._data[self._offsets[at] : self._offsets[at + 1]])
+        try:
+            return decode(self._span(at))
+        except StoreError as error:
+            raise StoreError(f"item {at}: {error}") from error
 
     def frame(self, at: int) -> bytes:
         """The item's pickle: equal items that were packed once have one frame for good."""
-        return bytes(self._data[self._offsets[at] : self._offsets[at + 1]])
+        return bytes(self._span(at))
+
+    def _span(self, at: int) -> memoryview:
+        if at < 0:
+            raise IndexError("packed items are counted from their beginning")
+        return self._data[self._offsets[at] : self._offsets[at + 1]]
 
 
 def pack(values: Iterable[Any], write: Callable[[Bytes], Any], tag: bytes) -> array[int]:
@@ -65,11 +73,12 @@ def unpack(data: Bytes) -> Items:
         count, tag, magic = _END.unpack(view[-_END.size :])
         offsets = array("Q")
         offsets.frombytes(view[-_END.size - 8 * (count + 1) : -_END.size])
+        offsets = _little(offsets)
     except (struct.error, ValueError, OverflowError) as error:
         raise StoreError(f"packed items are cut off ({error})") from error
-    if magic != _MAGIC:
+    if magic != _MAGIC or len(offsets) != count + 1 or offsets[-1] != len(view) - _END.size - 8 * (count + 1):
         raise StoreError("packed items are damaged")
-    return Items(view, _little(offsets), tag)
+    return Items(view, offsets, tag)
 
 
 def manifest(offsets: array[int], batch_size: int, write: Callable[[Bytes], Any]) -> None:
@@ -87,5 +96,6 @@ def manifest(offsets: array[int], batch_size: int, write: Callable[[Bytes], Any]
 
 def _little(offsets: array[int]) -> array[int]:
     if sys.byteorder == "big":
+        offsets = array("Q", offsets)
         offsets.byteswap()
     return offsets

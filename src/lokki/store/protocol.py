@@ -163,13 +163,11 @@ class BlobStore:
             offsets = pack(values, write, tag)
         with self._writing(f"{here}/{MANIFEST}") as write:
             manifest(offsets, batch_size, write)
-        return unpack(self._blob(f"{here}/{ITEMS}"))
+        return self._unpacked(f"{here}/{ITEMS}")
 
     def items(self, flow_name: str, run_id: str, step_name: str) -> Items | None:
         key = f"{folder(flow_name, run_id, step_name)}/{ITEMS}"
-        if self._tail(key, 1) is None:
-            return None
-        return unpack(self._blob(key))
+        return None if self._tail(key, 1) is None else self._unpacked(key)
 
     def remove(self, flow_name: str, run_id: str) -> None:
         self._delete(folder(flow_name, run_id) + "/")
@@ -182,9 +180,14 @@ class BlobStore:
         try:
             return unseal(data)
         except StoreError as error:
-            raise StoreError(
-                f"{key} is damaged ({error}). Remove it and run again: only what is missing runs.", key
-            ) from error
+            raise damaged(key, error) from error
+
+    def _unpacked(self, key: str) -> Items:
+        data = self._blob(key)
+        try:
+            return unpack(data)
+        except StoreError as error:
+            raise damaged(key, error) from error
 
     _worth = 0.9
 
@@ -203,6 +206,11 @@ class BlobStore:
     def _delete(self, prefix: str) -> None:
         """Remove the blobs whose keys begin like this."""
         raise NotImplementedError
+
+
+def damaged(key: str, error: StoreError) -> StoreError:
+    """The error for a key whose value cannot be read back."""
+    return StoreError(f"{key} is damaged ({error}). Remove it and run again: only what is missing runs.", key)
 
 
 def missing(key: str) -> StoreError:
