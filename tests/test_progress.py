@@ -75,8 +75,14 @@ def test_progress_comes_every_so_many_items(
     interval: int, total: int, steps: Iterable[int], expected: list[int]
 ) -> None:
     config = LoggingConfig(progress_interval=interval)
-    events = [progress(done, total) for done in steps]
+    events = [progress(done, total, seconds=done) for done in steps]
     assert percentages(printed(config, started(total), *events, finished(total, total))) == expected
+
+
+@pytest.mark.parametrize("config", [HUMAN, JSON])
+def test_within_a_second_only_tenths_are_told(config: LoggingConfig) -> None:
+    events = [progress(done, 1_000, seconds=done / 100) for done in range(10, 301, 10)]
+    assert percentages(printed(config, started(1_000), *events)) == [1, 10, 20, 30]
 
 
 def test_the_last_progress_line_stands_before_the_end_of_its_map() -> None:

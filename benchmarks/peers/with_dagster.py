@@ -81,6 +81,7 @@ def take(value):
     return consume(value)
 
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 HOW = {"executor_def": in_process_executor, "resource_defs": {"io_manager": fs_io_manager}}
 
 
@@ -121,13 +122,13 @@ def instance() -> DagsterInstance:
 
 
 def run(wanted, kept: DagsterInstance) -> None:
-    if not wanted.execute_in_process(instance=kept).success:
+    if not wanted.execute_in_process(run_config=QUIET, instance=kept).success:
         sys.exit("a job failed")
 
 
 def birds() -> None:
     with instance() as kept:
-        print(flapped.execute_in_process(instance=kept).output_for_node("joined"))
+        print(flapped.execute_in_process(run_config=QUIET, instance=kept).output_for_node("joined"))
 
 
 def map_durable(count: int) -> dict[str, float]:
@@ -155,7 +156,7 @@ def resume(_: int) -> dict[str, float]:
     with instance() as kept:
         earlier = kept.get_runs()
         again = ReexecutionOptions.from_failure(earlier[0].run_id, kept) if earlier else None
-        with execute_job(reconstructable(retaken), instance=kept, reexecution_options=again) as result:
+        with execute_job(reconstructable(retaken), kept, run_config=QUIET, reexecution_options=again) as result:
             if not result.success:
                 sys.exit("the job failed")
     return {"figure": ran_again()}

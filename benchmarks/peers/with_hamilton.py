@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 from hamilton import ad_hoc_utils, driver
@@ -10,8 +11,11 @@ from hamilton.htypes import Collect, Parallelizable
 from work import BIRDS, each, flaky, in_order, main, ran_again, same
 
 
-def built(*functions, name: str, cached: bool = False, parallel: bool = True):
-    module = ad_hoc_utils.create_temporary_module(*functions, module_name=name)
+_modules = itertools.count()
+
+
+def built(*functions, cached: bool = False, parallel: bool = True):
+    module = ad_hoc_utils.create_temporary_module(*functions, module_name=f"made_{next(_modules)}")
     builder = driver.Builder().with_modules(module)
     if parallel:
         builder = builder.enable_dynamic_execution(allow_experimental_mode=True)
@@ -34,7 +38,7 @@ def joined(flapped: Collect[str]) -> str:
 
 
 def birds() -> None:
-    print(built(bird, flapped, joined, name="birds").execute(["joined"])["joined"])
+    print(built(bird, flapped, joined).execute(["joined"])["joined"])
 
 
 def mapped(step, count: int, cached: bool = False) -> None:
@@ -47,7 +51,7 @@ def mapped(step, count: int, cached: bool = False) -> None:
     def counted(done: Collect[int]) -> int:
         return in_order(list(done))
 
-    built(item, done, counted, name="mapped", cached=cached).execute(["counted"])
+    built(item, done, counted, cached=cached).execute(["counted"])
 
 
 def map_memory(count: int) -> dict[str, float]:
@@ -62,7 +66,7 @@ def chain_memory(count: int) -> dict[str, float]:
         made: dict = {}
         exec("def s0() -> int:\n    return 0\n" + "".join(steps), made)
         functions = [made[f"s{at}"] for at in range(size + 1)]
-        built(*functions, name="chained", parallel=False).execute([f"s{size}"])
+        built(*functions, parallel=False).execute([f"s{size}"])
 
     return {"figure": each(count, run, times=3)[0]}
 

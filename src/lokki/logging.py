@@ -27,7 +27,7 @@ from lokki.events import (
     StepStarted,
     silent,
 )
-from lokki.progress import LiveProgress, PlainProgress, completed
+from lokki.progress import Due, LiveProgress, PlainProgress, completed
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LEVEL_OF_STATUS = {"success": "INFO", "interrupted": "WARNING", "failed": "ERROR"}
@@ -89,18 +89,24 @@ class JsonLog:
         self._shown = _shown_levels(config)
         self._flow = flow
         self._encode = JSONEncoder().encode
+        self._due = Due(config.progress_interval)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             self._flow = event.flow
         level = _level(event)
-        if level not in self._shown:
+        if level not in self._shown or not self._is_due(event):
             return
         name, said_first, said_last = _facts(event)
         run = {"run_id": event.run, "flow_name": self._flow, "correlation_id": event.run}
         record = {"level": level, "ts": _utc_now(), "event": name}
         record |= said_first | {"message": _sentence(event)} | run | said_last
         self._out.write(self._encode({key: value for key, value in record.items() if value not in ("", ())}) + "\n")
+
+    def _is_due(self, event: Event) -> bool:
+        if isinstance(event, MapStarted | MapFinished):
+            self._due.forget(event)
+        return not isinstance(event, MapProgress) or self._due(event)
 
 
 class _Output:

@@ -28,37 +28,57 @@ _GAP = "  "
 _ERASE = "\r\x1b[K"  # back to the first column, then clear to the end of the line
 
 
-class PlainProgress:
-    """For files and pipes: a line whenever another `interval` items, or another tenth of them, are done."""
+class Due:
+    """When progress is worth a line: another `interval` items or another tenth of them are done, whichever comes first.
+
+    Between two tenths there is at most a line a second, so that a long map does not drown its log.
+    """
 
     def __init__(self, interval: int) -> None:
         self._interval = interval
-        self._shown: dict[tuple[str, str], int] = {}  # by run and node, how many items the last line said are done
+        self._last: dict[
+            tuple[str, str], tuple[int, float]
+        ] = {}  # by run and node: items done, seconds since the start
+
+    def __call__(self, event: MapProgress) -> bool:
+        """Whether this event is to be told; it then counts as told."""
+        every = max(1, min(self._interval, event.total // 10))
+        done, seconds = self._last.get((event.run, event.node), (event.reused, -1.0))
+        if event.total == 0:
+            return False
+        tenth = event.done * 10 // event.total > done * 10 // event.total
+        due = event.done // every > done // every and (tenth or event.seconds - seconds >= 1)
+        if due:
+            self._last[event.run, event.node] = event.done, event.seconds
+        return due
+
+    def forget(self, event: MapStarted | MapFinished) -> int | None:
+        """A map begins or is over; says how many items were told as done."""
+        done, _ = self._last.pop((event.run, event.node), (None, 0.0))
+        return done
+
+
+class PlainProgress:
+    """For files and pipes: a line whenever it is due."""
+
+    def __init__(self, interval: int) -> None:
+        self._due = Due(interval)
 
     def text(self, event: Event, lines: str) -> str:
         """What to write for `event`, whose log lines are `lines` (each with its line end, or none at all)."""
         match event:
             case MapStarted():
-                self._shown.pop((event.run, event.node), None)
+                self._due.forget(event)
                 return lines
             case MapProgress():
-                return lines + self._line_when_due(event)
+                return lines + (_plain_line(event) if self._due(event) else "")
             case MapFinished():
-                shown = self._shown.pop((event.run, event.node), None)
-                owed = event.done == event.total > 0 and shown != event.total
+                owed = self._due.forget(event) != event.total == event.done > 0
                 return (_plain_line(event) if owed else "") + lines
             case RunStarted() | RunFinished() | StepStarted() | StepFinished() | StepRetried() | StepFailed():
                 return lines
             case _:
                 assert_never(event)
-
-    def _line_when_due(self, event: MapProgress) -> str:
-        every = max(1, min(self._interval, event.total // 10))
-        key = event.run, event.node
-        if event.done // every <= self._shown.get(key, event.reused) // every:
-            return ""
-        self._shown[key] = event.done
-        return _plain_line(event)
 
 
 class LiveProgress:

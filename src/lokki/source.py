@@ -15,6 +15,8 @@ from typing import Any
 from lokki.codec import content_hash, digest
 from lokki.errors import StoreError
 
+_MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where descriptors keep their functions
+
 
 def fingerprint(fn: Callable[..., Any]) -> bytes:
     """Sixteen bytes that change when the code of `fn` does."""
@@ -31,22 +33,25 @@ def _parts(fn: Any, seen: set[int]) -> Iterator[bytes]:
             yield from _function(fn, seen)
         case MethodType():
             yield from _parts(fn.__func__, seen)
-            yield _value(fn.__self__).encode()
+            yield from _parts(type(fn.__self__), seen)
+            yield _value(fn.__self__, seen)
         case functools.partial():
             yield from _parts(fn.func, seen)
-            yield _value((fn.args, fn.keywords)).encode()
+            yield _value((fn.args, fn.keywords), seen)
         case type():
             yield from _class(fn, seen)
-        case _ if isinstance(vars(type(fn)).get("__call__"), FunctionType):
+        case _ if isinstance(getattr(fn, "__wrapped__", None), FunctionType):  # what functools.cache made
+            yield from _parts(fn.__wrapped__, seen)
+        case _ if callable(fn) and isinstance(type(fn).__call__, FunctionType):
             yield from _class(type(fn), seen)
-            yield _value(fn).encode()
+            yield _pickled(fn)
         case _:
             yield repr(getattr(fn, "__qualname__", type(fn).__qualname__)).encode()
 
 
 def _function(fn: FunctionType, seen: set[int]) -> Iterator[bytes]:
     yield from _code(fn.__code__)
-    yield _value((fn.__defaults__, fn.__kwdefaults__)).encode()
+    yield _value((fn.__defaults__, fn.__kwdefaults__), seen)
     for cell in fn.__closure__ or ():
         try:
             content = cell.cell_contents
@@ -55,19 +60,28 @@ def _function(fn: FunctionType, seen: set[int]) -> Iterator[bytes]:
         if callable(content):
             yield from _parts(content, seen)
         else:
-            yield _value(content).encode()
+            yield _value(content, seen)
     for name in sorted(_names(fn.__code__)):
         used = fn.__globals__.get(name)
-        if isinstance(getattr(used, "fn", used), FunctionType | type) and used.__module__ == fn.__module__:
+        inner = getattr(used, "fn", getattr(used, "__wrapped__", used))
+        if isinstance(inner, FunctionType | type) and used.__module__ == fn.__module__:
             yield from _parts(used, seen)
 
 
 def _class(cls: type, seen: set[int]) -> Iterator[bytes]:
-    for name, member in vars(cls).items():
+    for base in cls.__mro__:
+        if base.__module__ == cls.__module__:
+            for name, member in vars(base).items():
+                yield from _member(name, member, seen)
+
+
+def _member(name: str, member: Any, seen: set[int]) -> Iterator[bytes]:
+    inner = [getattr(member, each, None) for each in _MEMBERS]
+    functions = [each for each in (member, *inner) if isinstance(each, FunctionType)]
+    if functions or not name.startswith("__"):  # Python itself adds names like __slotnames__ in the course of a run
         yield name.encode()
-        inner = getattr(member, "__func__", member)
-        if isinstance(inner, FunctionType):
-            yield from _parts(inner, seen)
+    for each in functions:
+        yield from _parts(each, seen)
 
 
 def _code(code: CodeType) -> Iterator[bytes]:
@@ -77,7 +91,7 @@ def _code(code: CodeType) -> Iterator[bytes]:
         if isinstance(constant, CodeType):
             yield from _code(constant)
         else:
-            yield _value(constant).encode()
+            yield _value(constant, set())
 
 
 def _names(code: CodeType) -> set[str]:
@@ -85,8 +99,21 @@ def _names(code: CodeType) -> set[str]:
     return {*code.co_names, *(name for each in inner for name in _names(each))}
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, seen: set[int]) -> bytes:
+    """The hash of a value; functions in it count as their code."""
+
+    def other(each: Any) -> dict[str, str]:
+        made = digest(b"\0".join(_parts(each, set(seen)))) if callable(each) else _pickled(each)
+        return {"$other": made.hex()}
+
     try:
-        return content_hash(value)
+        return content_hash(value, other).encode()
+    except StoreError:
+        return type(value).__qualname__.encode()
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return content_hash(value).encode()
     except StoreError:  # a closure may hold what no pickle takes (a lock, a client): its type must do
-        return type(value).__qualname__
+        return type(value).__qualname__.encode()

@@ -56,56 +56,69 @@ class PlannedGraph(NamedTuple):
 PlannedNode = PlannedCall | PlannedMap
 
 
-def plan(graph: FlowGraph, params: Mapping[str, Any], *, signed: bool, direct: bool = False) -> PlannedGraph:
+def plan(graph: FlowGraph, params: Mapping[str, Any], *, signed: bool) -> PlannedGraph:
     """Make a graph ready; `signed` computes what resuming needs."""
-    last = _last_uses(graph)
-    nodes = tuple(
-        _planned(node, params, tuple(id_ for id_, user in last.items() if user == node.id), signed, direct)
-        for node in graph.nodes
-    )
-    sign = digest(b"".join(each.sign for each in nodes)) if signed else NO_TAG
-    return PlannedGraph(nodes, graph.output, direct, sign)
+    return _Planner(params, signed).graph(graph, direct=False)
 
 
-def _last_uses(graph: FlowGraph) -> dict[str, str]:
-    """For each node whose result can be let go within the graph, the node that uses it last."""
+class _Planner:
+    def __init__(self, params: Mapping[str, Any], signed: bool) -> None:
+        self._params = params
+        self._signed = signed
+        self._prints: dict[int, bytes] = {}
+
+    def graph(self, graph: FlowGraph, *, direct: bool) -> PlannedGraph:
+        drops = _dropped(graph)
+        nodes = tuple(self._node(node, tuple(drops.get(node.id, ())), direct) for node in graph.nodes)
+        sign = digest(b"".join(each.sign for each in nodes)) if self._signed else NO_TAG
+        return PlannedGraph(nodes, graph.output, direct, sign)
+
+    def _node(self, node: Node, drops: tuple[str, ...], direct: bool) -> PlannedNode:
+        match node:
+            case Call():
+                invocation = prepare(node, self._params)
+                sources = tuple(ref.node for ref in invocation.refs())
+                return PlannedCall(node.id, invocation, sources, drops, self._sign(node) if self._signed else NO_TAG)
+            case Map():
+                body = self.graph(node.body, direct=direct or node.direct_pass)
+                sign = digest(repr(node.over).encode() + body.sign) if self._signed else NO_TAG
+                return PlannedMap(
+                    node.id, node.over, body, node.concurrency_limit, node.batch_size, node.label, drops, sign
+                )
+            case _:
+                assert_never(node)
+
+    def _sign(self, call: Call) -> bytes:
+        parts = [self._print(call.step.fn)]
+        for name, each in [(None, each) for each in call.inputs] + sorted(call.kwargs.items()):
+            match each:
+                case Ref():
+                    parts.append(repr((name, each)).encode())
+                case Const():
+                    parts.append(f"{name}={_hash(call, name, each.value)}".encode())
+                case Param():
+                    parts.append(f"{name}={_hash(call, name, self._params[each.name])}".encode())
+        return digest(b"\0".join(parts))
+
+    def _print(self, fn: Any) -> bytes:
+        """The fingerprint of a function; one that is used in many places is looked at once."""
+        known = self._prints.get(id(fn))
+        if known is None:
+            known = self._prints[id(fn)] = fingerprint(fn)
+        return known
+
+
+def _dropped(graph: FlowGraph) -> dict[str, list[str]]:
+    """For each node the results that nobody within the graph needs after it."""
     last: dict[str, str] = {}
     for node in graph.nodes:
         for ref in node.arguments() if isinstance(node, Call) else (node.over,):
             if isinstance(ref, Ref) and ref.node not in (graph.output.node, ITEM):
                 last[ref.node] = node.id
-    return last
-
-
-def _planned(node: Node, params: Mapping[str, Any], drops: tuple[str, ...], signed: bool, direct: bool) -> PlannedNode:
-    match node:
-        case Call():
-            invocation = prepare(node, params)
-            sources = tuple(ref.node for ref in invocation.refs())
-            sign = _sign(node, params) if signed else NO_TAG
-            return PlannedCall(node.id, invocation, sources, drops, sign)
-        case Map():
-            body = plan(node.body, params, signed=signed, direct=direct or node.direct_pass)
-            sign = digest(repr(node.over).encode() + body.sign) if signed else NO_TAG
-            return PlannedMap(
-                node.id, node.over, body, node.concurrency_limit, node.batch_size, node.label, drops, sign
-            )
-        case _:
-            assert_never(node)
-
-
-def _sign(call: Call, params: Mapping[str, Any]) -> bytes:
-    given = [(None, each) for each in call.inputs] + sorted(call.kwargs.items())
-    parts = [fingerprint(call.step.fn)]
-    for name, each in given:
-        match each:
-            case Ref():
-                parts.append(repr((name, each)).encode())
-            case Const():
-                parts.append(f"{name}={_hash(call, name, each.value)}".encode())
-            case Param():
-                parts.append(f"{name}={_hash(call, name, params[each.name])}".encode())
-    return digest(b"\0".join(parts))
+    drops: dict[str, list[str]] = {}
+    for source, user in last.items():
+        drops.setdefault(user, []).append(source)
+    return drops
 
 
 def _hash(call: Call, name: str | None, value: Any) -> str:

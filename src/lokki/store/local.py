@@ -6,7 +6,6 @@ times more; `read` finds it under its key all the same.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +15,7 @@ from typing import Any
 from lokki.codec import LARGE, NO_TAG, Bytes, Seal, decode, digest, encode, seal_frame
 from lokki.errors import StoreError
 from lokki.store.journal import Journal
-from lokki.store.protocol import BlobStore, Index, Kept, folder, missing, output_key
-
-_count = itertools.count()
+from lokki.store.protocol import BlobStore, Index, Kept, damaged, folder, missing, output_key
 
 
 class LocalStore(BlobStore):
@@ -77,9 +74,13 @@ class LocalStore(BlobStore):
             raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
 
     def load(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Any:
+        frame = self._frame(flow_name, run_id, step_name, index) if index else None
+        if not frame:
+            return super().load(flow_name, run_id, step_name, index=index)
         try:
-            frame = self._journal(folder(flow_name, run_id, step_name)).frame(index) if index else None
-            return decode(frame) if frame else super().load(flow_name, run_id, step_name, index=index)
+            return decode(frame)
+        except StoreError as error:
+            raise damaged(output_key(flow_name, run_id, step_name, index), error) from error
 
     def remove(self, flow_name: str, run_id: str) -> None:
         prefix = folder(flow_name, run_id)
@@ -99,33 +100,41 @@ class LocalStore(BlobStore):
         for prefix in [""] if self._temporary else [f"{run}/" for run in self._runs]:
             self._delete(prefix)
 
+    def _frame(self, flow_name: str, run_id: str, step_name: str, index: Index) -> bytes | None:
+        try:
+            return self._journal(folder(flow_name, run_id, step_name)).frame(index)
+        except OSError as error:
+            raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
+
     def _journal(self, key: str) -> Journal:
         journal = self._journals.get(key)
         if journal is None:
             with self._lock:
                 journal = self._journals.setdefault(key, Journal(os.path.join(self.base_dir, key, "parts.log")))
-                self._runs.add(key.rpartition("/")[0])
         return journal
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[Callable[[Bytes], Any]]:
         path = os.path.join(self.base_dir, key)
-        new = f"{path}.{os.getpid()}-{next(_count)}.new"
-        try:
+        new = f"{path}.{os.urandom(6).hex()}.new"
+        self._runs.add("/".join(key.split("/")[:3]))
+        with _writes(key):
             fd = _create(new)
-        except OSError as error:
-            raise _cannot_write(key, error) from error
+
+        def write(data: Bytes) -> None:
+            with _writes(key):
+                _write_all(fd, data)
+
         try:
             try:
-                yield lambda data: _write_all(fd, data)
+                yield write
             finally:
                 os.close(fd)
-            os.replace(new, path)
-        except BaseException as error:
+            with _writes(key):
+                os.replace(new, path)
+        except BaseException:
             with suppress(OSError):
                 os.unlink(new)
-            if isinstance(error, OSError):
-                raise _cannot_write(key, error) from error
             raise
 
     def _blob(self, key: str) -> Bytes:
@@ -136,17 +145,19 @@ class LocalStore(BlobStore):
         except FileNotFoundError:
             raise missing(key) from None
         except OSError as error:
-            raise StoreError(f"{key} in {self.base_dir} cannot be read: {error.strerror}.", key) from error
+            raise _cannot_read(key, error) from error
 
     def _tail(self, key: str, size: int) -> bytes | None:
         try:
-            fd = os.open(os.path.join(self.base_dir, key), os.O_RDONLY)
+            fd = os.open(os.path.join(self.base_dir, key), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(fd, size, max(os.fstat(fd).st_size - size, 0))
+            finally:
+                os.close(fd)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            return os.pread(fd, size, max(os.fstat(fd).st_size - size, 0))
-        finally:
-            os.close(fd)
+        except OSError as error:
+            raise _cannot_read(key, error) from error
 
     def _delete(self, prefix: str) -> None:
         import shutil
@@ -182,5 +193,17 @@ def _mapped(fd: int) -> memoryview:
     return memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_SHARED | populate, prot=mmap.PROT_READ))
 
 
+@contextmanager
+def _writes(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(key, error) from error
+
+
 def _cannot_write(key: str, error: OSError) -> StoreError:
     return StoreError(f"{key} cannot be written: {error.strerror}. Free some space or check its permissions.", key)
+
+
+def _cannot_read(key: str, error: OSError) -> StoreError:
+    return StoreError(f"{key} cannot be read: {error.strerror}. Check its permissions.", key)
