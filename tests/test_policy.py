@@ -69,7 +69,7 @@ def test_an_error_of_a_named_type_or_a_type_derived_from_it_is_worth_a_retry() -
         ("retries", True, TypeError, "RetryConfig.retries takes a whole number, not True."),
         ("retries", "3", TypeError, "RetryConfig.retries takes a whole number, not '3'."),
         ("delay", -0.1, ValueError, "RetryConfig.delay must be 0 or more, not -0.1."),
-        ("delay", math.nan, ValueError, "RetryConfig.delay must be 0 or more, not nan."),
+        ("delay", math.nan, ValueError, "RetryConfig.delay takes a finite number, not nan."),
         ("delay", "1", TypeError, "RetryConfig.delay takes a number, not '1'."),
         ("delay", None, TypeError, "RetryConfig.delay takes a number, not None."),
         ("backoff", 0, ValueError, "RetryConfig.backoff must be more than 0, not 0."),

@@ -82,11 +82,9 @@ def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="")
     for name, command in _FLOW_COMMANDS.items():
         if named in (None, name):  # the options of the others are not needed
+            typed = spelling.replace("COMMAND", name)
             command.options(
-                commands.add_parser(
-                    name, prog=spelling.replace("COMMAND", name), allow_abbrev=False, **_help(command, flow)
-                ),
-                flow,
+                commands.add_parser(name, prog=typed, allow_abbrev=False, **_help(command, flow, typed)), flow
             )
     options, rest = parser.parse_known_args(argv)
     if options.command is None:
@@ -95,7 +93,7 @@ def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:
     _FLOW_COMMANDS[options.command].run(flow, spelling, options, rest)
 
 
-def _help(command: _Command, flow: Flow) -> dict[str, Any]:
+def _help(command: _Command, flow: Flow, typed: str) -> dict[str, Any]:
     rows = usage(flow.parameters)
     lines = [
         f"  {flag} {kind}".ljust(30) + ("required" if needed else f"default: {default}")
@@ -105,7 +103,14 @@ def _help(command: _Command, flow: Flow) -> dict[str, Any]:
     return {
         "help": command.short,
         "description": f"{command.short[0].upper()}{command.short[1:]}.\n\n{command.text}",
-        "epilog": "\n".join(["flow parameters:", *lines] if lines else ["The flow has no parameters."]),
+        "epilog": "\n".join(
+            [
+                *(["flow parameters:", *lines] if lines else ["The flow has no parameters."]),
+                "",
+                "examples:",
+                *(f"  {typed} {example}".rstrip() for example in command.examples),
+            ]
+        ),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "usage": " ".join(["%(prog)s [options]", *flags]),
     }
@@ -293,6 +298,7 @@ def _graph(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[s
 class _Command(NamedTuple):
     short: str
     text: str
+    examples: tuple[str, ...]
     options: Callable[[argparse.ArgumentParser, Flow], None]
     run: Callable[[Flow, str, argparse.Namespace, list[str]], None]
 
@@ -301,13 +307,15 @@ _FLOW_COMMANDS = {
     "run": _Command(
         "run the flow on this machine and print its result",
         "The result is printed on stdout, the log on stderr. What is finished is kept under .lokki/,\n"
-        "so a run that failed or was stopped goes on where it was: run --resume",
+        "so a run that failed or was stopped goes on where it was.",
+        ("", "--resume", "--run-id nightly --executor processes", "--log-format json --log-level WARNING"),
         _run_options,
         _run,
     ),
     "graph": _Command(
         "print the flow's steps and maps",
         "Nothing is run: only the flow function is called.",
+        ("", "--format mermaid", "--format svg > flow.svg"),
         _graph_options,
         _graph,
     ),
