@@ -404,7 +404,7 @@ def test_after_kill_9_in_the_middle_no_acknowledged_part_is_lost_or_run_again(
     acknowledged = {x for x in range(10_000) if store.find("long-flow", "k", "work", index=(x,))}
     store.close()
     first = ticks()
-    assert len(acknowledged) >= 5_000
+    assert len(acknowledged) >= 1_000
     assert len(set(map(int, first)) - acknowledged) <= workers
     out, err = start(long, *options).communicate(timeout=60)
     assert out == f"{sum(range(10_000))}\n", err

@@ -54,11 +54,10 @@ def wall(run: Callable[..., Any], *arguments: Any) -> float:
 
 def beyond_ideal(count: int, run: Callable[[int], Any]) -> float:
     """How many times longer run(count) takes than `count` spins spread evenly over the cores would."""
-    some = range(max(count // 4, 4))
-    before = sum(cpu(spin, one) for one in some)
+    alone = [cpu(spin, one) for one in range(count // 2)]
     seconds = wall(run, count)
-    after = sum(cpu(spin, one) for one in some)
-    return seconds / ((before + after) / (2 * len(some)) * count / CORES)
+    alone += [cpu(spin, one) for one in range(count // 2)]
+    return seconds / (sorted(alone)[len(alone) // 2] * count / CORES)
 
 
 def same(value: Any) -> Any:

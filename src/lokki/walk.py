@@ -142,8 +142,7 @@ class Walk:
         values, marks = FanOut(self, node, index, self._items(node, index, results)).run(run_slice)
         if not self.keeper.durable:
             return Output(values)
-        whole = self.keeper.keep(node.id, index, self._tag(node, results), (len(values), digest(marks)))
-        return Output(values, whole.digest)
+        return Output(values, self.keeper.mark(node.id, index, self._tag(node, results), (len(values), digest(marks))))
 
     def _items(self, node: PlannedMap, index: Index, results: Results) -> Items | Sequence[Any]:
         over = node.over.node

@@ -48,6 +48,9 @@ class Keeper(Protocol):
     def keep(self, node: str, index: Index, tag: bytes, value: Any) -> Output:
         """Take a result; gives it back as the next step receives it."""
 
+    def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
+        """Write down a small fact about a node, under its address; returns its digest."""
+
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         """The result that an earlier run left, if it came from the same."""
 
@@ -63,6 +66,9 @@ class Passing:
 
     def keep(self, node: str, index: Index, tag: bytes, value: Any) -> Output:
         return Output(value)
+
+    def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
+        return NO_TAG
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         return None
@@ -100,6 +106,9 @@ class Storing:
         """A stored result."""
         return self.store.load(self.flow, self.run, node, index=index)
 
+    def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
+        return self.store.put(self.flow, self.run, node, encode(value), index=index, tag=tag)
+
     def put(self, part: Part) -> None:
         """Store a result that another process collected."""
         self.store.put(self.flow, self.run, part.node, part.frame, index=part.place, tag=part.tag)
@@ -128,6 +137,9 @@ class Collecting:
         frame = encode(value)
         self.parts.append(Part(node, index, tag, frame))
         return Output(decode(frame), digest(frame))
+
+    def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
+        return self.keep(node, index, tag, value).digest
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         return None

@@ -17,7 +17,7 @@ from lokki.codec import LARGE, Seal
 
 Index = tuple[int, ...]
 
-_HEAD = struct.Struct("<4sIIB")  # magic, size of the rest, its CRC-32, how many numbers the index has
+_HEAD = struct.Struct("<4sIIB")  # magic, size of the rest, CRC-32, how many numbers the index has (begins the CRC-32)
 _MAGIC = b"\xa7LKj"
 _SEAL = struct.Struct("<16s16s")
 _INDEX = [struct.Struct(f"<{count}Q") for count in range(256)]
@@ -26,13 +26,16 @@ _LONGEST = _HEAD.size + _INDEX[-1].size + _SEAL.size + LARGE
 
 
 class Journal:
-    """The outputs of one step of one run, by index; its errors are those of the file."""
+    """The small outputs of one run, by index: a number for the step, then the item in each map.
+
+    Its errors are those of the file.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
         self._lock = threading.Lock()
-        self._places: dict[Index | int, tuple[int, int]] = {}  # of the frame's seal, and where the frame ends
+        self._places: dict[int, dict[Index | int, int]] = {}  # by step: by item, where the newest record begins
         self._read_to = 0
 
     def append(self, index: Index, tag: bytes, digest: bytes, frame: bytes) -> None:
@@ -41,22 +44,25 @@ class Journal:
             with self._lock:
                 self._open(os.O_CREAT)
         rest = _INDEX[len(index)].pack(*index) + tag + digest + frame
-        record = _HEAD.pack(_MAGIC, len(rest), zlib.crc32(rest), len(index)) + rest
+        record = _HEAD.pack(_MAGIC, len(rest), zlib.crc32(rest, len(index)), len(index)) + rest
         if os.write(self._fd, record) != len(record):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def find(self, index: Index) -> Seal | None:
         """The seal of the newest record of an index."""
         place = self._place(index)
-        return None if place is None else Seal(*_SEAL.unpack(os.pread(self._fd, _SEAL.size, place[0])))
+        if place is None:
+            return None
+        return Seal(*_SEAL.unpack(os.pread(self._fd, _SEAL.size, place + _HEAD.size + _INDEX[len(index)].size)))
 
     def frame(self, index: Index) -> bytes | None:
         """The frame of the newest record of an index."""
         place = self._place(index)
         if place is None:
             return None
-        start = place[0] + _SEAL.size
-        return os.pread(self._fd, place[1] - start, start)
+        _, size, _, count = _HEAD.unpack(os.pread(self._fd, _HEAD.size, place))
+        before = _INDEX[count].size + _SEAL.size
+        return os.pread(self._fd, size - before, place + _HEAD.size + before)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -64,10 +70,10 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
-    def _place(self, index: Index) -> tuple[int, int] | None:
+    def _place(self, index: Index) -> int | None:
         with self._lock:
             self._catch_up()
-        return self._places.get(index[0] if len(index) == 1 else index)
+        return self._places.get(index[0], {}).get(_item(index))
 
     def _open(self, create: int = 0) -> None:
         if self._fd < 0:
@@ -81,11 +87,16 @@ class Journal:
             return
         while (left := os.fstat(self._fd).st_size - self._read_to) > 0:
             base, end = self._read_to, 0
-            for index, start, end in _records(os.pread(self._fd, min(left, _WINDOW), base)):
-                self._places[index[0] if len(index) == 1 else index] = (base + start, base + end)
+            for index, start, end in _records(os.pread(self._fd, min(left, _WINDOW), base)):  # noqa: B007 - the last end
+                self._places.setdefault(index[0], {})[_item(index)] = base + start
             if not end and left <= _WINDOW:
                 return  # a record that is being written, or was never finished
             self._read_to = base + (end or _WINDOW - _LONGEST)
+
+
+def _item(index: Index) -> Index | int:
+    """The part of an index behind the step, as a number alone where it is one: that takes a third of the memory."""
+    return index[1] if len(index) == 2 else index[1:]
 
 
 def _open_file(path: str, flags: int) -> int:
@@ -99,13 +110,13 @@ def _open_file(path: str, flags: int) -> int:
 
 
 def _records(data: bytes) -> Iterator[tuple[Index, int, int]]:
-    """The whole records: their index, and where the seal and the record's end lie."""
+    """The whole records: their index, where they begin and where they end."""
     at = data.find(_MAGIC)
     while 0 <= at <= len(data) - _HEAD.size:
         _, size, crc, count = _HEAD.unpack_from(data, at)
         start, end = at + _HEAD.size, at + _HEAD.size + size
-        if end <= len(data) and zlib.crc32(memoryview(data)[start:end]) == crc:
-            yield _INDEX[count].unpack_from(data, start), start + _INDEX[count].size, end
+        if end <= len(data) and zlib.crc32(memoryview(data)[start:end], count) == crc:
+            yield _INDEX[count].unpack_from(data, start), at, end
             at = data.find(_MAGIC, end)
         else:
             at = data.find(_MAGIC, at + 1)

@@ -1,7 +1,8 @@
-"""A store in a folder: the outputs of steps are files at the documented keys, the many of a map lie in journals.
+"""A store in a folder: the outputs of steps are files at the documented keys, the many small ones lie in a journal.
 
-A small output inside a map is a record in `<step>/parts.log` instead of a file of its own, which would cost a hundred
-times more; `read` finds it under its key all the same.
+A file of its own costs a hundred times what a small output does. So the small outputs inside maps, and those of steps
+that come after the first `_FILES` of a run, are records in `<flow>/runs/<run_id>/parts.log`; `read` finds them under
+their keys all the same.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 from lokki.codec import LARGE, NO_TAG, Bytes, Seal, decode, digest, encode, seal_frame
 from lokki.errors import StoreError
 from lokki.store.journal import Journal
 from lokki.store.protocol import BlobStore, Index, Kept, damaged, folder, missing, output_key
+
+_FILES = 64  # so many steps of a run have a file for their output, however small it is
 
 
 class LocalStore(BlobStore):
@@ -33,6 +37,7 @@ class LocalStore(BlobStore):
         self.base_dir = _temporary_folder() if base_dir is None else os.path.abspath(base_dir)
         self._journals: dict[str, Journal] = {}
         self._runs: set[str] = set()
+        self._files: dict[str, set[str]] = {}  # by run, the steps whose outputs have a file
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -41,7 +46,7 @@ class LocalStore(BlobStore):
     def keep(
         self, flow_name: str, run_id: str, step_name: str, value: Any, *, index: Index = (), tag: bytes = NO_TAG
     ) -> Kept:
-        if not index:
+        if not index and self._gets_a_file(flow_name, run_id, step_name):
             return super().keep(flow_name, run_id, step_name, value, tag=tag)
         frame = encode(value)
         return Kept(decode(frame), self.put(flow_name, run_id, step_name, frame, index=index, tag=tag))
@@ -49,9 +54,6 @@ class LocalStore(BlobStore):
     def put(
         self, flow_name: str, run_id: str, step_name: str, frame: bytes, *, index: Index = (), tag: bytes = NO_TAG
     ) -> bytes:
-        if not index:
-            return super().put(flow_name, run_id, step_name, frame, tag=tag)
-        journal = self._journal(folder(flow_name, run_id, step_name))
         self._runs.add(folder(flow_name, run_id))
         if len(frame) < LARGE:
             mark = digest(frame)
@@ -60,21 +62,20 @@ class LocalStore(BlobStore):
                 mark = seal_frame(frame, write, tag, self._worth).digest
             frame = b""  # says that the value has a file of its own
         try:
-            journal.append(index, tag, mark, frame)
+            self._journal(flow_name, run_id).append(_record(flow_name, run_id, step_name, index), tag, mark, frame)
         except OSError as error:
             raise _cannot_write(output_key(flow_name, run_id, step_name, index), error) from error
         return mark
 
     def find(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Seal | None:
-        if not index:
-            return super().find(flow_name, run_id, step_name)
         try:
-            return self._journal(folder(flow_name, run_id, step_name)).find(index)
+            found = self._journal(flow_name, run_id).find(_record(flow_name, run_id, step_name, index))
         except OSError as error:
             raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
+        return found if found or index else super().find(flow_name, run_id, step_name)
 
     def load(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Any:
-        frame = self._frame(flow_name, run_id, step_name, index) if index else None
+        frame = self._frame(flow_name, run_id, step_name, index)
         if not frame:
             return super().load(flow_name, run_id, step_name, index=index)
         try:
@@ -85,8 +86,8 @@ class LocalStore(BlobStore):
     def remove(self, flow_name: str, run_id: str) -> None:
         prefix = folder(flow_name, run_id)
         with self._lock:
-            for each in [key for key in self._journals if key.startswith(prefix + "/")]:
-                self._journals.pop(each).close()
+            if prefix in self._journals:
+                self._journals.pop(prefix).close()
         super().remove(flow_name, run_id)
 
     def close(self) -> None:
@@ -102,11 +103,20 @@ class LocalStore(BlobStore):
 
     def _frame(self, flow_name: str, run_id: str, step_name: str, index: Index) -> bytes | None:
         try:
-            return self._journal(folder(flow_name, run_id, step_name)).frame(index)
+            return self._journal(flow_name, run_id).frame(_record(flow_name, run_id, step_name, index))
         except OSError as error:
             raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
 
-    def _journal(self, key: str) -> Journal:
+    def _gets_a_file(self, flow_name: str, run_id: str, step_name: str) -> bool:
+        """Whether the output of a step goes under its own key: so do the first of a run, and what has one already."""
+        files = self._files.setdefault(folder(flow_name, run_id), set())
+        if step_name not in files and len(files) >= _FILES:
+            return False
+        files.add(step_name)
+        return self._journal(flow_name, run_id).find(_record(flow_name, run_id, step_name, ())) is None
+
+    def _journal(self, flow_name: str, run_id: str) -> Journal:
+        key = folder(flow_name, run_id)
         journal = self._journals.get(key)
         if journal is None:
             with self._lock:
@@ -163,6 +173,16 @@ class LocalStore(BlobStore):
         import shutil
 
         shutil.rmtree(os.path.join(self.base_dir, prefix), ignore_errors=True)
+
+
+def _record(flow_name: str, run_id: str, step_name: str, index: Index) -> Index:
+    """The index of an output in its run's journal."""
+    return (_number(folder(flow_name, run_id, step_name)), *index)
+
+
+@lru_cache(maxsize=4096)
+def _number(key: str) -> int:
+    return int.from_bytes(digest(key.rpartition("/")[2].encode())[:8], "little")
 
 
 def _temporary_folder() -> str:
