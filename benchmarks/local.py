@@ -27,7 +27,7 @@ from rows import PEERS, ROWS, Figures, Peer, Row
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "benchmarks.md")
 BEGIN, END = "<!-- figures: benchmarks/local.py --write -->", "<!-- end of figures -->"
 HEAD = ("what", "bar", "lokki", "beside", "ratio", "")
-NOTHING = "–"
+NOTHING = "-"
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ def main() -> None:
         sys.exit("--write renews the whole table: it goes without --rows and --quick.")
     options = Options(arguments.repeats, arguments.quick, {} if arguments.quick else _pythons(arguments.peers))
     measured: dict[str, Figures] = {}
-    lines = []
-    for line in _told(_table(rows, options, measured)):
-        lines.append(line)
+    lines = list(_told(_table(rows, options, measured)))
     lines += ["", *_told(_peers_table(rows, options, measured))] if options.pythons else []
     if arguments.write:
         _write([_machine(options), "", *lines])
@@ -61,7 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="only the rows whose names begin like this: map,chain-durable")
     parser.add_argument("--repeats", type=int, default=5, help="rounds per row (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one round, fewer items, no peers: a look, not a measure")
-    parser.add_argument("--peers", default="", help="only these peers: joblib,luigi")
+    parser.add_argument("--peers", default="", help="only these peers: joblib,luigi; or none")
     parser.add_argument("--write", action="store_true", help="renew the tables in docs/benchmarks.md")
     return parser.parse_args()
 
@@ -151,7 +149,7 @@ def _amount(figure: float, row: Row) -> str:
     name, factor = row.unit
     amount = figure * factor
     digits = 0 if abs(amount) >= 100 or amount == int(amount) else 1 if abs(amount) >= 10 else 2
-    return f"{amount:,.{digits}f}{'' if name in {'x', '%'} else ' '}{name}"
+    return f"{amount:,.{digits}f}{'' if name in {'', 'x', '%'} else ' '}{name}"
 
 
 def _peers_table(rows: Sequence[Row], options: Options, measured: Mapping[str, Figures]) -> Iterator[str]:

@@ -14,7 +14,7 @@ Samples = Mapping[str, Sample]
 Figures = dict[str, float]
 
 SECOND, MILLI, MICRO = ("s", 1.0), ("ms", 1e3), ("us", 1e6)
-MEGABYTE, TIMES, PERCENT, ITEM = ("MB", 1.0), ("x", 1.0), ("%", 1.0), ("item(s)", 1.0)
+MEGABYTE, TIMES, PERCENT, ITEM = ("MB", 1.0), ("x", 1.0), ("%", 1.0), ("", 1.0)
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Peer:
         return self.module.partition(".")[0]
 
 
-VALUES = {"array": 0, "frame": 0, "dicts": 0}
+_VALUES = {"array": 0, "frame": 0, "dicts": 0}
 
 PEERS = (
     Peer("joblib", "joblib", ("with_joblib.py",),
-         {"import": 0, "birds": 0, "map-memory": 10_000, "map-durable": 1_000, "cpu": 64, "resume": 1_000, **VALUES}),
+         {"import": 0, "birds": 0, "map-memory": 10_000, "map-durable": 1_000, "cpu": 64, "resume": 1_000, **_VALUES}),
     Peer("luigi", "luigi", ("with_luigi.py",),
-         {"import": 0, "birds": 0, "map-durable": 1_000, "chain-durable": 300, "resume": 1_000, **VALUES}),
+         {"import": 0, "birds": 0, "map-durable": 1_000, "chain-durable": 300, "resume": 1_000, **_VALUES}),
     Peer("dask threads", "dask.bag", ("with_dask.py", "threads"),
          {"import": 0, "birds": 0, "map-memory": 10_000, "chain-memory": 1_000}),
     Peer("dask processes", "dask.bag", ("with_dask.py", "processes"),
@@ -52,9 +52,9 @@ PEERS = (
     Peer("hamilton", "hamilton.driver", ("with_hamilton.py",),
          {"import": 0, "birds": 0, "map-memory": 1_000, "chain-memory": 300, "resume": 1_000}),
     Peer("redun", "redun", ("with_redun.py",),
-         {"import": 0, "birds": 0, "map-durable": 200, "chain-durable": 100, "resume": 1_000, **VALUES}),
+         {"import": 0, "birds": 0, "map-durable": 200, "chain-durable": 100, "resume": 1_000, **_VALUES}),
     Peer("dagster", "dagster", ("with_dagster.py",),
-         {"import": 0, "birds": 0, "map-durable": 100, "chain-durable": 50, "resume": 1_000, **VALUES}),
+         {"import": 0, "birds": 0, "map-durable": 100, "chain-durable": 50, "resume": 1_000, **_VALUES}),
 )  # fmt: skip
 
 
@@ -63,12 +63,13 @@ class Row:
     """One line of the table.
 
     Attributes:
-        bar: what lokki's figure may be at most, in the unit's base: seconds, MB, times.
+        title: what is measured; `{items}` is the number of items, `{most}` nine tenths of it.
+        unit: how figures are shown, and the factor from seconds, MB or times to that.
+        bar: what lokki's figure may be at most, in seconds, MB or times.
         beside: what the figure stands beside.
         commands: the processes of one round, by name, for a number of items.
         figures: what a round gives, by name.
         peer: a peer's process, by the peer and its number of items; None where none can do it.
-        title: what is measured; `{items}` is the number of items, `{most}` nine tenths of it.
         items: the usual number of items.
         quick: the number for a quick look.
         ratio_bar: what lokki's figure may be at most in terms of the one beside it.
@@ -156,8 +157,13 @@ def _import(name: str, code: str) -> Row:
         return {peer.name: _code(f"import {peer.module}", python), f"{peer.name} bare": _code("pass", python)}
 
     return Row(
-        name, f"`{code}`, beyond Python itself", MILLI, 0.030, "Python itself", commands, _over_bare_python, peer, rounds=4
-    )
+        name, f"`{code}`, beyond Python itself", MILLI, 0.030, "Python itself",
+        commands, _over_bare_python, peer, rounds=4,
+    )  # fmt: skip
+
+
+def _birds(_: int) -> dict[str, Command]:
+    return {"lokki": _script("birds.py", "run"), "beside": _script("bare.py", "birds"), "nothing": _code("pass")}
 
 
 def _value(kind: str, title: str, bar: float) -> Row:
@@ -172,7 +178,7 @@ def _value(kind: str, title: str, bar: float) -> Row:
         return {peer.name: _script(peer.script[0], "value", kind, python=python)}
 
     title = f"{title} from one step to the next, durable: what it adds to plain calls"
-    return Row(f"{kind}", title, SECOND, bar, "pickle to a file and back", commands, _added, peer)
+    return Row(kind, title, SECOND, bar, "pickle to a file and back", commands, _added, peer)
 
 
 def _million(keeping: str) -> Row:
@@ -190,7 +196,7 @@ def _million(keeping: str) -> Row:
 def _log(to: str) -> Row:
     return Row(
         f"log-{to}", f"log of a map of {{items:,}} no-ops to a {to}: what it adds to the run", PERCENT, 5, "",
-        _lokki("log", stderr=to), _overhead, items=10_000, quick=1_000, note="of {without:.0f} ms",
+        _lokki("log", stderr=to), _overhead, items=10_000, quick=10_000, note="of {without:.0f} ms",
     )  # fmt: skip
 
 
@@ -199,8 +205,7 @@ ROWS = (
     _import("import-names", "from lokki import flow, main, step"),
     Row(
         "birds", "a list of 3, mapped and joined; the whole process", SECOND, 0.080, "thread pool",
-        lambda _: {"lokki": _script("birds.py", "run"), "beside": _script("bare.py", "birds"), "nothing": _code("pass")},
-        _whole, _peer("birds"), rounds=4, note="Python itself {nothing:.3f} s",
+        _birds, _whole, _peer("birds"), rounds=4, note="Python itself {nothing:.3f} s",
     ),
     Row(
         "map-memory", "map of {items:,} no-ops, in memory, per item", MICRO, 10e-6, "thread pool",

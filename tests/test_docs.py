@@ -1,9 +1,10 @@
 """The documentation is true: its programs run, its sessions print what they show, and docs/api.md is current and whole.
 
-Fences say what is done with a block. ```python is a program and is run; when it ends in `main(...)` it is a flow file,
-which a session on the same page runs. ```console is a session: each line after `$ ` is run by a shell, and what follows
-is what it must print. A first line `# name.py` or `# lokki.toml` is the name the block is saved under. A page is read
-from top to bottom in a folder of its own. `no-run` after the language, and any other language, leaves a block alone.
+The language of a fenced block says what is done with it. `python` is a program and is run; one that calls `main(...)`
+is a flow file, which a session on the same page runs. `console` is a session: each line after `$ ` is run by a shell,
+and what follows is what it must print. `pycon` is a session with Python, run as a doctest. All else is left alone, also
+`python no-run`. A first line `# name.py` or `# lokki.toml` is the name that a block is saved under. A page is read from
+top to bottom, in a folder of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -99,6 +101,8 @@ def test_what_a_page_shows_is_what_happens(page: Path) -> None:
                 run_program(block, page, where)
             case "toml" if NAMED.match(block.body):
                 Path(block.name).write_text(block.body, "utf-8")
+            case "pycon":
+                run_doctest(block, where)
             case "console":
                 for command in COMMAND.finditer(block.body):
                     wanted, got = settled(command["output"]), settled(shell(command["command"]))
@@ -115,6 +119,14 @@ def run_program(block: Block, page: Path, where: str) -> None:
         compile(block.body, where, "exec")
         sessions = "".join(each.body for each in blocks(page) if each.language == "console")
         assert block.name in sessions, f"{where}: no session runs this flow; name it in its first line and show one"
+
+
+def run_doctest(block: Block, where: str) -> None:
+    Path(block.name).write_text(block.body, "utf-8")
+    flags = "doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE"
+    program = f"import doctest; doctest.testfile({block.name!r}, False, optionflags={flags})"
+    printed = shell(shlex.join([sys.executable, "-c", program]))
+    assert printed == "", f"{where}\n{printed}"
 
 
 def test_blocks_are_found_and_sessions_are_compared() -> None:

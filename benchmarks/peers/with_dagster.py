@@ -1,4 +1,4 @@
-"""Dagster: jobs in one process, their values kept by its file system I/O manager, their events in its SQLite instance."""
+"""Dagster: jobs in one process, values kept by its file system I/O manager, events in its SQLite instance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dagster import (
 from work import BIRDS, consume, cpu, each, flaky, in_order, main, payload, ran_again
 
 COUNT = 1_000
-_count = COUNT
+_size = {"items": COUNT}
 _held = []
 
 
@@ -42,7 +42,7 @@ def joined(parts):
 
 @op(out=DynamicOut())
 def numbers():
-    for item in range(_count):
+    for item in range(_size["items"]):
         yield DynamicOutput(item, mapping_key=str(item))
 
 
@@ -133,8 +133,7 @@ def birds() -> None:
 
 def map_durable(count: int) -> dict[str, float]:
     def over(size: int) -> None:
-        global _count
-        _count = size
+        _size["items"] = size
         run(mapped, kept)
 
     with instance() as kept:

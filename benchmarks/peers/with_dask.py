@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import dask  # noqa: TID253
+import dask.bag  # noqa: TID253
 from work import BIRDS, CORES, beyond_ideal, each, in_order, main, more, same, spin
 
-import dask
-import dask.bag
-
-HOW = {"scheduler": sys.argv.pop(1), "num_workers": CORES}
+_how = {"num_workers": CORES}
 
 
 def flap(bird: str) -> str:
@@ -17,11 +16,11 @@ def flap(bird: str) -> str:
 
 
 def over(step, count: int) -> None:
-    in_order(dask.bag.from_sequence(range(count)).map(step).compute(**HOW))
+    in_order(dask.bag.from_sequence(range(count)).map(step).compute(**_how))
 
 
 def birds() -> None:
-    print(", ".join(dask.bag.from_sequence(BIRDS).map(flap).compute(**HOW)))
+    print(", ".join(dask.bag.from_sequence(BIRDS).map(flap).compute(**_how)))
 
 
 def map_memory(count: int) -> dict[str, float]:
@@ -39,10 +38,11 @@ def chain_memory(count: int) -> dict[str, float]:
         end = dask.delayed(0)
         for _ in range(size):
             end = adding(end)
-        end.compute(**HOW)
+        end.compute(**_how)
 
     return {"figure": each(count, run, times=3)[0]}
 
 
 if __name__ == "__main__":
+    _how["scheduler"] = sys.argv.pop(1)
     main(birds, map_memory, spins, chain_memory)

@@ -1,4 +1,4 @@
-"""Hamilton: maps as its parallel blocks, chains as functions that name each other; its cache is what it resumes from."""
+"""Hamilton: maps as its parallel blocks, chains as functions that name each other; its cache is what resumes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hamilton import ad_hoc_utils, driver
 from hamilton.execution import executors
 from hamilton.htypes import Collect, Parallelizable
 from work import BIRDS, each, flaky, in_order, main, ran_again, same
-
 
 _modules = itertools.count()
 

@@ -13,7 +13,7 @@ def flap(bird: str) -> str:
     return f"flappy {bird}"
 
 
-def give(kind: str):
+def give():
     return _held.pop()
 
 
@@ -48,8 +48,8 @@ def value(kind: str) -> dict[str, float]:
     giving = Memory("kept", verbose=0).cache(give)
 
     def run() -> None:
-        giving(kind)
-        consume(giving(kind))
+        giving()
+        consume(giving())
 
     return {"figure": cpu(run)}
 

@@ -8,7 +8,7 @@ import sys
 
 from redun import Scheduler, task
 from redun.config import Config
-from work import BIRDS, consume, cpu, each, flaky, in_order, main, payload, ran_again
+from work import BIRDS, CORES, consume, cpu, each, flaky, in_order, main, payload, ran_again
 
 redun_namespace = "bench"
 _databases = itertools.count()
@@ -69,7 +69,7 @@ def chained(count: int) -> int:
 
 
 @task()
-def give(kind: str):
+def give():
     return _held.pop()
 
 
@@ -80,8 +80,8 @@ def take(value) -> float:
 
 def run(expression, database: str = ""):
     name = database or f"kept-{next(_databases)}.db"
-    backend = {"db_uri": f"sqlite:///{name}"}
-    scheduler = Scheduler(config=Config({"backend": backend, "executors.default": {"type": "local", "max_workers": "2"}}))
+    workers = {"type": "local", "max_workers": str(CORES)}
+    scheduler = Scheduler(config=Config({"backend": {"db_uri": f"sqlite:///{name}"}, "executors.default": workers}))
     scheduler.load()
     logging.getLogger("redun").setLevel(logging.ERROR)
     return scheduler.run(expression)
@@ -102,7 +102,7 @@ def chain_durable(count: int) -> dict[str, float]:
 
 def value(kind: str) -> dict[str, float]:
     _held.append(payload(kind))
-    return {"figure": cpu(lambda: run(take(give(kind))))}
+    return {"figure": cpu(lambda: run(take(give())))}
 
 
 def resume(count: int) -> dict[str, float]:

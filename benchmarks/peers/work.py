@@ -1,6 +1,6 @@
 """The work that every peer is given, and how a process says what it cost.
 
-A peer is a script beside this one: `with_<peer>.py WORKLOAD [SIZE...]` does one workload in the current folder, which is
+A peer is a script beside this one: `with_<peer>.py WORKLOAD [SIZE]` does one workload in the current folder, which is
 its own, and ends with a line of JSON. In it `figure` is the cost of the peer and `beside`, where there is one, that of
 the bare thing in the same process. Only cheap modules are imported here: the start of the process is measured too.
 """
@@ -141,9 +141,10 @@ def _frame() -> Any:
 
     count = 5_000_000
     random = np.random.default_rng(0)
+    passed = pd.to_timedelta(np.arange(count) * 250 + random.integers(0, 200, count), "ms")
     columns = {
         "id": np.arange(count),
-        "at": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(count) * 250 + random.integers(0, 200, count), "ms"),
+        "at": pd.Timestamp("2024-01-01") + passed,
         "value": np.round(random.standard_normal(count) * 100, 2),
         "pieces": random.integers(0, 100, count).astype("int32"),
         "city": pd.Categorical.from_codes(random.integers(0, 50, count), [f"city-{i:02}" for i in range(50)]),

@@ -7,14 +7,12 @@ it never takes the place of the piped value. What is left must have a default.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lokki.errors import GraphTypeError, GraphValidationError, nearest
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+from lokki.signatures import EMPTY, Way, arguments
 
 
 class Shape(NamedTuple):
@@ -35,18 +33,14 @@ class Shape(NamedTuple):
 def shape(fn: Callable[..., Any]) -> Shape:
     """The shape of a function; one that does not tell (some C functions) counts as taking any positional argument."""
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = arguments(fn)
     except (ValueError, TypeError):
         return Shape((), frozenset(), (), any_positional=True, any_named=False)
-    kinds = {parameter.kind for parameter in parameters}
-    positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
-    named = frozenset(
-        p.name
-        for p in parameters
-        if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    )
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = tuple(p.name for p in parameters if p.default is p.empty and p.kind not in variadic)
+    kinds = {each.way for each in parameters}
+    positional = tuple(each.name for each in parameters if each.way in (Way.POSITIONAL, Way.EITHER))
+    named = frozenset(each.name for each in parameters if each.way in (Way.EITHER, Way.NAMED))
+    variadic = (Way.ANY_POSITIONAL, Way.ANY_NAMED)
+    required = tuple(each.name for each in parameters if each.default is EMPTY and each.way not in variadic)
     return Shape(positional, named, required, variadic[0] in kinds, variadic[1] in kinds)
 
 

@@ -10,12 +10,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from lokki.decorators import Flow
 from lokki.errors import GraphTypeError, LokkiError, RunError
 from lokki.events import Event, Listener, MapFinished, StepFailed
+from lokki.frozen import replace
 from lokki.params import parse_flags, usage
 
 if TYPE_CHECKING:

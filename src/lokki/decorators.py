@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 from lokki.binding import flow_parameters, shape
 from lokki.errors import GraphTypeError, GraphValidationError
+from lokki.frozen import field, frozen, replace
 from lokki.graph import ITEM, Call, Const, FlowGraph, Input, Map, Node, Param, Ref, Step
 from lokki.params import Parameter, bind, call_arguments, describe
 from lokki.policy import Resources, RetryConfig, Schedule
@@ -21,7 +21,7 @@ from lokki.policy import Resources, RetryConfig, Schedule
 __all__ = ["Flow", "MapBlock", "RetryConfig", "StepNode", "flow", "step"]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class StepNode:
     """A step, or one use of it in a chain; made by `@step` and by every call and chaining."""
 
@@ -100,7 +100,7 @@ class StepNode:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class MapBlock:
     """A map that is still open: `.map` and `.next` add to what is run per item, `.agg` closes it."""
 
@@ -144,7 +144,15 @@ Body = StepNode | MapBlock | Sequence[StepNode | MapBlock]
 
 
 class Flow:
-    """A flow function; calling it makes the `FlowGraph` for these parameters. Made by `@flow`."""
+    """A flow function; calling it makes the `FlowGraph` for these parameters. Made by `@flow`.
+
+    Attributes:
+        fn: the function as it was written.
+        name: the flow's name, as in `birds-flow`.
+        parameters: what it takes, in order.
+        schedule: when the deployed flow starts by itself, or None.
+        check_types: whether steps whose type hints do not fit are refused.
+    """
 
     def __init__(self, fn: Callable[..., Any], schedule: str | None = None, check_types: bool = True) -> None:
         name = _name(fn, "flow")

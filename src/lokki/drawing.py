@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from typing import Any, TypeAlias, assert_never
 from unicodedata import east_asian_width
 
+from lokki.frozen import frozen
 from lokki.graph import ITEM, Call, FlowGraph, Map, Node, Ref, Step
 
 _LONGEST_VALUE = 40
@@ -168,7 +168,7 @@ _DARK = {
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Block:
     """A finished part of the picture, drawn from its own top left corner."""
 
@@ -182,7 +182,7 @@ _Key: TypeAlias = str | tuple[str, str, int]
 _Place: TypeAlias = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     """Nodes and lanes side by side."""
 

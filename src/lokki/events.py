@@ -2,15 +2,20 @@
 
 A runner calls its listener with these, one at a time. A map of a million items says that it started, how far it is (at
 a bounded rate), each item that failed or was tried again, and that it finished: never one event per item.
+
+In all of them `run` is the id of the run and `node` that of the step or map in its graph. `step` is what people call a
+map: the name of the first step inside. `index` is empty outside of maps; inside it is the item's place, in a map within
+a map one number for each. `attempt` says how often the step was tried again, `seconds` how long it all took so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from lokki.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunStarted:
     """A run began; `kept` says that it is stored and can be resumed, `resumed` that it goes on with an earlier one."""
 
@@ -20,7 +25,7 @@ class RunStarted:
     resumed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepStarted:
     """A step outside a map began."""
 
@@ -29,7 +34,7 @@ class StepStarted:
     job_type: str = "lambda"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepFinished:
     """A step outside a map is done; `reused` says that its stored output was taken and nothing ran."""
 
@@ -40,7 +45,7 @@ class StepFinished:
     reused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepRetried:
     """An attempt failed and another follows after `delay` seconds; `index` is the item's place in its maps."""
 
@@ -52,7 +57,7 @@ class StepRetried:
     index: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepFailed:
     """A step failed for good. `error` is "ValueError: message", `trace` the user's part of the traceback."""
 
@@ -66,7 +71,7 @@ class StepFailed:
     item: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MapStarted:
     """A map outside any other began over `total` items, `reused` of which were already done by an earlier run."""
 
@@ -77,7 +82,7 @@ class MapStarted:
     reused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MapProgress:
     """How far a map is; sent at a bounded rate."""
 
@@ -91,7 +96,7 @@ class MapProgress:
     reused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MapFinished:
     """A map is over: `failed` is 0 when all its items are done."""
 
@@ -105,7 +110,7 @@ class MapFinished:
     reused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunFinished:
     """A run is over; `status` is "success", "failed" or "interrupted"."""
 

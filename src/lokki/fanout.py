@@ -7,7 +7,6 @@ a twentieth of a second, so that tiny items cost little and long ones are never 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -39,16 +38,16 @@ class Job(NamedTuple):
     keeper: Keeper | None
 
 
-@dataclass(slots=True)
 class Slice:
     """What a worker process did: as many items as there are marks, in the order they were sent."""
 
-    marks: list[bytes] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    error: BaseException | None = None
-    seconds: float = 0.0
+    def __init__(self) -> None:
+        self.marks: list[bytes] = []
+        self.values: list[Any] = []
+        self.parts: list[Part] = []
+        self.events: list[Event] = []
+        self.error: BaseException | None = None
+        self.seconds = 0.0
 
 
 RunSlice = Callable[[bytes, Sequence[int], Sequence[bytes]], Slice]

@@ -8,13 +8,13 @@ is the simplest graph; a node may refer to any node before it. The body of a `Ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib import import_module
 from itertools import zip_longest
 from typing import Any, NamedTuple, assert_never
 
 from lokki.errors import GraphTypeError, GraphValidationError
+from lokki.frozen import field, frozen, named, replace
 from lokki.jsonable import plain, revive
 from lokki.policy import NO_RETRY, Resources, RetryConfig
 
@@ -22,7 +22,7 @@ ITEM = "$item"
 """The node that stands for the item inside the body of a map."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """A function with what is said about it: the definition that every use of the step shares."""
 
@@ -37,7 +37,7 @@ class Step:
         return reference(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ref:
     """The result of another node, or the part of it that `path` picks."""
 
@@ -45,14 +45,14 @@ class Ref:
     path: tuple[str | int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Param:
     """The value of a flow parameter."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Const:
     """A value given where the step is used."""
 
@@ -62,7 +62,7 @@ class Const:
 Input = Ref | Param | Const
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One use of a step."""
 
@@ -77,7 +77,7 @@ class Call:
         yield from self.kwargs.values()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Map:
     """The body, run once per item of `over`; its result is the list of the bodies' results, in order."""
 
@@ -122,7 +122,7 @@ class MapCloseEntry(NamedTuple):
 Entry = TaskEntry | MapOpenEntry | MapCloseEntry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FlowGraph:
     """A flow, ready to run or compile.
 
@@ -142,7 +142,7 @@ class FlowGraph:
     params: Mapping[str, Any] = field(default_factory=dict)
     schedule: str | None = None
     traced: bool = False
-    remake: Callable[..., FlowGraph] | None = field(default=None, compare=False, repr=False)
+    remake: Callable[..., FlowGraph] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -306,8 +306,8 @@ def _step_to_dict(step: Step) -> dict[str, Any]:
     return {
         "name": step.name,
         "function": f"{step.fn.__module__}:{getattr(step.fn, '__qualname__', step.name)}",
-        "retry": {**asdict(step.retry), "exceptions": exceptions},
-        **asdict(step.resources),
+        "retry": {**named(step.retry), "exceptions": exceptions},
+        **named(step.resources),
     }
 
 

@@ -16,7 +16,6 @@ import re
 import warnings
 from collections import Counter, OrderedDict, abc, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from operator import or_
 from types import GenericAlias, NoneType, SimpleNamespace, UnionType
@@ -24,6 +23,7 @@ from typing import Any, Literal, Union, Unpack, assert_never, get_args, get_orig
 
 from lokki.binding import shape
 from lokki.errors import GraphTypeError
+from lokki.frozen import frozen, replace
 from lokki.graph import ITEM, Call, FlowGraph, Map, Ref, Step
 
 _LITERAL: Any = Literal
@@ -38,7 +38,7 @@ _CONTAINERS = {
 _PROMOTED = ((int, float), (int, complex), (float, complex), (bytearray, bytes), (memoryview, bytes))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Value:
     """What a reference delivers: its type, the step that made it, and how to say so."""
 

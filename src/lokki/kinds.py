@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections import abc
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from types import UnionType
 from typing import Annotated, Any, Literal, NewType, TypeAlias, Union, assert_never, get_args, get_origin, is_typeddict
+
+from lokki.frozen import frozen
 
 # By name, so that a flow without paths, dates or decimals does not pay for importing their modules.
 _SCALARS = {
@@ -37,7 +38,7 @@ _LISTS: dict[object, Callable[[Iterable[object]], object]] = {
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 
-@dataclass(frozen=True)
+@frozen
 class Scalar:
     """One value with a spelling of its own: text, a number, a date, a path, None."""
 
@@ -46,7 +47,7 @@ class Scalar:
     expected: str  # what follows "is not"
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
     """One of a closed set, an Enum or a Literal: which values and which texts stand for which member."""
 
@@ -55,7 +56,7 @@ class Choice:
     spelled: tuple[tuple[str, object], ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Many:
     """A list, tuple or set: any number of `items[0]`, or exactly `items` when `fixed`."""
 
@@ -65,7 +66,7 @@ class Many:
     fixed: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Table:
     """A dict."""
 
@@ -74,19 +75,19 @@ class Table:
     value: Kind
 
 
-@dataclass(frozen=True)
+@frozen
 class Either:
     """A union; `members` are in the order in which text is tried."""
 
     members: tuple[Kind, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Anything:
     """No type is asked for."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Foreign:
     """A class that neither text nor JSON can make: only its own instances pass."""
 

@@ -9,13 +9,13 @@ the parameters to a form and to a person. Everything here is a pure function; a 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
 
 from lokki.errors import GraphValidationError, ParameterError, nearest
+from lokki.frozen import frozen, replace
+from lokki.signatures import EMPTY, Argument, Way, arguments, unwrapped
 
 if TYPE_CHECKING:
     from lokki.kinds import Kind
@@ -24,7 +24,7 @@ RESERVED = ("run_id", "cache_enabled")
 Role: TypeAlias = Literal["named", "positional", "extra"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Parameter:
     """One parameter of a flow; role "extra" is its `**kwargs`, which stands for any other name."""
 
@@ -48,32 +48,32 @@ class Parameter:
 
 def describe(fn: Callable[..., object]) -> tuple[Parameter, ...]:
     """The parameters of a flow function; GraphValidationError for those that a flow cannot have."""
-    return tuple(_described(fn, parameter) for parameter in inspect.signature(fn).parameters.values())
+    return tuple(_described(fn, parameter) for parameter in arguments(fn))
 
 
-def _described(fn: Callable[..., object], parameter: inspect.Parameter) -> Parameter:
+def _described(fn: Callable[..., object], parameter: Argument) -> Parameter:
     name, default, flow = parameter.name, parameter.default, getattr(fn, "__name__", repr(fn))
-    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+    if parameter.way is Way.ANY_POSITIONAL:
         raise GraphValidationError(f"Flow {flow!r} takes *{name}, but flow parameters are given by name; name each.")
     role = _role(parameter)
     if name in RESERVED and role != "extra":
         raise GraphValidationError(f"Flow {flow!r} has a parameter {name!r}, a name that lokki needs; rename it.")
-    if default is inspect.Parameter.empty:
-        return Parameter(name, _resolved(fn, parameter.annotation), None, role != "extra", role)
-    return Parameter(name, _resolved(fn, parameter.annotation, optional=default is None), default, False, role)
+    if default is EMPTY:
+        return Parameter(name, _resolved(fn, parameter.hint), None, role != "extra", role)
+    return Parameter(name, _resolved(fn, parameter.hint, optional=default is None), default, False, role)
 
 
-def _role(parameter: inspect.Parameter) -> Role:
-    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+def _role(parameter: Argument) -> Role:
+    if parameter.way is Way.POSITIONAL:
         return "positional"
-    return "extra" if parameter.kind is inspect.Parameter.VAR_KEYWORD else "named"
+    return "extra" if parameter.way is Way.ANY_NAMED else "named"
 
 
 def _resolved(fn: Callable[..., object], annotation: object, *, optional: bool = False) -> object:
     """One hint at a time, because a name that exists for type checkers only must not hide the other hints."""
-    if annotation is inspect.Parameter.empty:
+    if annotation is EMPTY:
         return Any
-    known = getattr(inspect.unwrap(fn), "__globals__", {})
+    known = getattr(unwrapped(fn), "__globals__", {})
     try:
         hint = get_type_hints(SimpleNamespace(__annotations__={"hint": annotation}), globalns=known)["hint"]
         return hint | None if optional and hint is not Any else hint  # `x: int = None` means an optional int

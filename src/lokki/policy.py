@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 from lokki.errors import GraphTypeError, GraphValidationError, nearest
+from lokki.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryConfig:
     """How a step is tried again after it failed.
 
@@ -63,7 +63,7 @@ class RetryConfig:
 
     @classmethod
     def _of_mapping(cls, value: Mapping[str, Any], step: str) -> RetryConfig:
-        known = [field.name for field in fields(cls)]
+        known = cls.__match_args__
         for key in value:
             if key not in known:
                 raise GraphValidationError(
@@ -106,7 +106,7 @@ def _number(policy: RetryConfig, name: str) -> float:
 NO_RETRY = RetryConfig()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resources:
     """Where a deployed step runs and what it may use; None means what the configuration says."""
 
@@ -140,7 +140,7 @@ _CRON = (
 _HOW = "Write rate(5 minutes), or cron(0 12 * * ? *): minutes, hours, day of month, month, day of week, year."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Schedule:
     """When a deployed flow starts by itself: `rate(N unit)` or `cron(...)` with five (Unix) or six (AWS) fields."""
 

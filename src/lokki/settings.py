@@ -7,16 +7,16 @@ explaining and documenting all work from that. A section can be built by hand as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, replace
 from typing import Any, ClassVar
 
 from lokki.errors import ConfigurationError
+from lokki.frozen import field, frozen, replace
 
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts", dict: "a table of texts"}
 _UNLIMITED = float("inf")
 
 
-@dataclass(frozen=True)
+@frozen
 class Key:
     """One key: all that reading, checking, explaining and documenting it need to know."""
 
@@ -101,10 +101,7 @@ def shown(value: Any) -> str:
 
 
 def _key(default: Any, about: str, **rules: Any) -> Any:
-    metadata = {"key": Key(default, about, **rules)}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return Key(default, about, **rules)  # `Section` puts the default in its place
 
 
 class Section:
@@ -116,17 +113,17 @@ class Section:
     def __init_subclass__(cls) -> None:
         prefix = f"{cls.table}." if cls.table else ""
         cls.known = {
-            name: replace(item.metadata["key"], path=f"{prefix}{name}")
-            for name, item in vars(cls).items()
-            if isinstance(item, Field) and "key" in item.metadata
+            name: replace(item, path=f"{prefix}{name}") for name, item in vars(cls).items() if isinstance(item, Key)
         }
+        for name, key in cls.known.items():
+            setattr(cls, name, field(default_factory=dict) if isinstance(key.default, dict) else key.default)
 
     def __post_init__(self) -> None:
         for name, key in self.known.items():
             object.__setattr__(self, name, key.checked(getattr(self, name)))
 
 
-@dataclass(frozen=True)
+@frozen
 class AwsConfig(Section):
     """Where in AWS a flow lives. Nothing here is needed to run a flow on this machine."""
 
@@ -173,7 +170,7 @@ class AwsConfig(Section):
 _ARCHITECTURES = ("x86_64", "arm64")
 
 
-@dataclass(frozen=True)
+@frozen
 class LambdaConfig(Section):
     """The Lambda functions that steps become."""
 
@@ -193,7 +190,7 @@ class LambdaConfig(Section):
     env: Mapping[str, str] = _key({}, "environment variables of every function", old=("lambda_env",))
 
 
-@dataclass(frozen=True)
+@frozen
 class BatchConfig(Section):
     """The AWS Batch jobs that steps with `job_type="batch"` become."""
 
@@ -210,7 +207,7 @@ class BatchConfig(Section):
     env: Mapping[str, str] = _key({}, "environment variables of every job")
 
 
-@dataclass(frozen=True)
+@frozen
 class LoggingConfig(Section):
     """What a run says while it runs."""
 
@@ -225,7 +222,7 @@ class LoggingConfig(Section):
     show_timestamps: bool = _key(True, "whether lines for people carry the time")
 
 
-@dataclass(frozen=True)
+@frozen
 class LocalConfig(Section):
     """Runs on this machine."""
 
@@ -245,7 +242,7 @@ class LocalConfig(Section):
     state_dir: str = _key(".lokki", "directory that runs are kept in", env=("LOKKI_STATE_DIR",))
 
 
-@dataclass(frozen=True)
+@frozen
 class SecretsConfig(Section):
     """Values from AWS Secrets Manager that deployed steps find in their environment."""
 
@@ -260,7 +257,7 @@ class SecretsConfig(Section):
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class IncludeConfig(Section):
     """Files besides the Python modules that go into images."""
 
@@ -268,7 +265,7 @@ class IncludeConfig(Section):
     paths: tuple[str, ...] = _key((), "glob patterns, relative to the flow's script", env=("LOKKI_INCLUDE_PATHS",))
 
 
-@dataclass(frozen=True)
+@frozen
 class LokkiConfig(Section):
     """All settings; `warnings` are sentences about keys that were not understood, `origins` where each key was set."""
 
@@ -282,5 +279,5 @@ class LokkiConfig(Section):
     local: LocalConfig = field(default_factory=LocalConfig)
     secrets: SecretsConfig = field(default_factory=SecretsConfig)
     include: IncludeConfig = field(default_factory=IncludeConfig)
-    warnings: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)

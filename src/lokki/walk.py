@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
@@ -29,16 +28,18 @@ from lokki.store.protocol import Index
 Results = dict[str, Output]
 
 
-@dataclass(slots=True)
 class Walk:
     """One run of a graph, in this process."""
 
-    run: str
-    keeper: Keeper
-    pool: Pool
-    tell: Callable[[Event], None]
-    stop: threading.Event
-    attempts: int = 0
+    def __init__(
+        self, run: str, keeper: Keeper, pool: Pool, tell: Callable[[Event], None], stop: threading.Event
+    ) -> None:
+        self.run = run
+        self.keeper = keeper
+        self.pool = pool
+        self.tell = tell
+        self.stop = stop
+        self.attempts = 0
 
     def graph(self, graph: PlannedGraph, index: Index, results: Results) -> Output:
         """Run every node; returns the graph's result."""

@@ -159,10 +159,10 @@ class StoreContract:
         with pytest.raises(StoreError, match="is not the location of an output, which looks like <flow>/runs/"):
             store.read(location)
 
-    @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "a\\b", "", "a\nb", "a\0b"], ids=repr)
-    @pytest.mark.parametrize("place", range(3))
-    def test_a_name_that_leads_elsewhere_is_refused(self, store: TransientStore, name: str, place: int) -> None:
-        flow, run, step = (name if at == place else each for at, each in enumerate(HERE))
+    @pytest.mark.parametrize("name", ["..", "a/b", "a\\b", "", "a\0b"], ids=repr)
+    @pytest.mark.parametrize("place", ["flow", "run", "step"])
+    def test_a_name_that_leads_elsewhere_is_refused(self, store: TransientStore, name: str, place: str) -> None:
+        flow, run, step = (name if each == place else each for each in ("flow", "run", "step"))
         attempts: list[Callable[[], Any]] = [
             lambda: store.write(flow, run, step, 1),
             lambda: store.put(flow, run, step, encode(1), index=(1,)),
@@ -170,7 +170,7 @@ class StoreContract:
             lambda: store.find(flow, run, step, index=(1,)),
             lambda: store.write_items(flow, run, step, [1]),
             lambda: store.items(flow, run, step),
-            *([lambda: store.remove(flow, run)] if place < 2 else []),
+            *([lambda: store.remove(flow, run)] if place != "step" else []),
         ]
         for attempt in attempts:
             with pytest.raises(StoreError, match="cannot be part of a key"):

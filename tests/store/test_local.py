@@ -173,6 +173,7 @@ def blocked(base: Path, where: str) -> str:
         *((f"state/{STEP}", index, max(SIZES)) for index in INDICES),
         *((f"state/{STEP}/output.pkl.gz", (), size) for size in SIZES),
         *((f"state/{RUN}/parts.log", (3,), size) for size in SIZES),
+        *((f"state/{RUN}", index, size) for index in INDICES for size in SIZES),
     ],
 )
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_key(
@@ -187,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_key(
     store.close()
 
 
-@pytest.mark.parametrize(("name", "index"), [("flap/output.pkl.gz", ()), ("parts.log", (3,))])
+@pytest.mark.parametrize(("name", "index"), [("flap/output.pkl.gz", ()), ("parts.log", ()), ("parts.log", (3,))])
 def test_what_cannot_be_read_is_an_error_that_names_the_key(tmp_path: Path, name: str, index: tuple[int, ...]) -> None:
     blocked(tmp_path, f"state/{RUN}/{name}")
     store = LocalStore(tmp_path / "state")
@@ -205,6 +206,7 @@ def test_nothing_is_found_below_what_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_name_too_long_for_the_disk_is_an_error_that_names_the_key(store: LocalStore) -> None:
+    store.write(*HERE, 1)
     key = f"{'b' * 300}/runs/r1/flap"
     attempts: list[Callable[[], Any]] = [
         lambda: store.write("b" * 300, "r1", "flap", 1),

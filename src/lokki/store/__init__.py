@@ -1,4 +1,4 @@
-"""Where the values of a run lie: parts by key, in memory, in a folder, or in S3."""
+"""Where the values of a run lie: parts by key, in memory or in a folder."""
 
 from __future__ import annotations
 

@@ -68,10 +68,7 @@ class LocalStore(BlobStore):
         return mark
 
     def find(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Seal | None:
-        try:
-            found = self._journal(flow_name, run_id).find(_record(flow_name, run_id, step_name, index))
-        except OSError as error:
-            raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
+        found = self._seal(flow_name, run_id, step_name, index)
         return found if found or index else super().find(flow_name, run_id, step_name)
 
     def load(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Any:
@@ -101,6 +98,12 @@ class LocalStore(BlobStore):
         for prefix in [""] if self._temporary else [f"{run}/" for run in self._runs]:
             self._delete(prefix)
 
+    def _seal(self, flow_name: str, run_id: str, step_name: str, index: Index) -> Seal | None:
+        try:
+            return self._journal(flow_name, run_id).find(_record(flow_name, run_id, step_name, index))
+        except OSError as error:
+            raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
+
     def _frame(self, flow_name: str, run_id: str, step_name: str, index: Index) -> bytes | None:
         try:
             return self._journal(flow_name, run_id).frame(_record(flow_name, run_id, step_name, index))
@@ -113,7 +116,7 @@ class LocalStore(BlobStore):
         if step_name not in files and len(files) >= _FILES:
             return False
         files.add(step_name)
-        return self._journal(flow_name, run_id).find(_record(flow_name, run_id, step_name, ())) is None
+        return self._seal(flow_name, run_id, step_name, ()) is None
 
     def _journal(self, flow_name: str, run_id: str) -> Journal:
         key = folder(flow_name, run_id)

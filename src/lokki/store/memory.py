@@ -11,7 +11,7 @@ from lokki.store.protocol import BlobStore, missing
 
 
 class MemoryStore(BlobStore):
-    """Blobs in a dict. Values are pickled as in every store, so that a reader never shares them with the writer."""
+    """Values in memory, pickled as in every store, so that a reader never shares them with the writer."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
