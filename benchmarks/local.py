@@ -10,21 +10,25 @@ BENCH_PYTHON_LUIGI) names an interpreter that has it.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from statistics import median
+from typing import Any
 
 from processes import BenchmarkError, Command, Sample, measure, wait_for_quiet
 from rows import PEERS, ROWS, Figures, Peer, Row
 
-PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "benchmarks.md")
+HERE = os.path.dirname(os.path.abspath(__file__))
+KNOWN = os.path.join(HERE, "figures.json")
+PAGE = os.path.join(os.path.dirname(HERE), "docs", "benchmarks.md")
 BEGIN, END = "<!-- figures: benchmarks/local.py --write -->", "<!-- end of figures -->"
 HEAD = ("what", "bar", "lokki", "beside", "ratio", "")
 NOTHING = "-"
@@ -44,14 +48,15 @@ def main() -> None:
     rows = [row for row in ROWS if _chosen(row.name, arguments.rows)]
     if not rows:
         sys.exit(f"No row is called {arguments.rows!r}; there are {', '.join(row.name for row in ROWS)}.")
-    if arguments.write and (arguments.rows or arguments.quick):
-        sys.exit("--write renews the whole table: it goes without --rows and --quick.")
+    if arguments.write and arguments.quick:
+        sys.exit("--write goes without --quick: the page shows measured figures, not a look.")
     options = Options(arguments.repeats, arguments.quick, {} if arguments.quick else _pythons(arguments.peers))
     measured: dict[str, Figures] = {}
-    lines = list(_told(_table(rows, options, measured)))
-    lines += ["", *_told(_peers_table(rows, options, measured))] if options.pythons else []
+    _print(_table(rows, options.quick, lambda row: measured.setdefault(row.name, _medians(row, options))))
+    if options.pythons:
+        _print(["", *_peers_table(rows, measured)])
     if arguments.write:
-        _write([_machine(options), "", *lines])
+        _write(_renewed(measured, options))
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds per row (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one round, fewer items, no peers: a look, not a measure")
     parser.add_argument("--peers", default="", help="only these peers: joblib,luigi; or none")
-    parser.add_argument("--write", action="store_true", help="renew the tables in docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="keep the figures, and renew docs/benchmarks.md with them")
     return parser.parse_args()
 
 
@@ -77,17 +82,17 @@ def _pythons(wanted: str) -> dict[str, str]:
     return found
 
 
-def _table(rows: Sequence[Row], options: Options, measured: dict[str, Figures]) -> Iterator[str]:
-    """The lines of the table, as they are measured; the medians are left in `measured`."""
+def _table(rows: Sequence[Row], quick: bool, figures: Callable[[Row], Figures]) -> Iterator[str]:
+    """The lines of the table; the figures are asked for one row at a time."""
     yield _cells(HEAD)
     yield _cells(["---"] * len(HEAD))
     for row in rows:
-        measured[row.name] = _medians(row, options)
-        yield _line(row, options, measured[row.name])
+        yield _line(row, row.quick if quick else row.items, figures(row))
 
 
 def _medians(row: Row, options: Options) -> Figures:
-    commands = row.commands(_items(row, options)) | _peers_commands(row, options)
+    items = row.quick if options.quick else row.items
+    commands = row.commands(items) | _peers_commands(row, options)
     rounds = 1 if options.quick else row.rounds * options.repeats
     taken: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -129,20 +134,18 @@ def _present(options: Options) -> Iterator[tuple[Peer, str]]:
     yield from ((peer, options.pythons[peer.name]) for peer in PEERS if peer.name in options.pythons)
 
 
-def _items(row: Row, options: Options) -> int:
-    return row.quick if options.quick else row.items
-
-
-def _line(row: Row, options: Options, figures: Figures) -> str:
-    items = _items(row, options)
+def _line(row: Row, items: int, figures: Figures) -> str:
     own, beside = figures["lokki"], figures.get("beside")
     told = _amount(own, row) + (f" ({row.note.format_map(figures)})" if row.note else "")
     held = own <= row.bar and (row.ratio_bar is None or beside is None or own <= row.ratio_bar * beside)
     bar = f"≤ {_amount(row.bar, row)}" + (f", ≤ {row.ratio_bar:g}x" if row.ratio_bar is not None else "")
     ratio = NOTHING if beside is None else f"{own / beside:.2f}"
     against = NOTHING if beside is None else f"{row.beside}: {_amount(beside, row)}"
-    title = row.title.format(items=items, most=items * 9 // 10)
-    return _cells([title, bar, told, against, ratio, "holds" if held else "**missed**"])
+    return _cells([_title(row, items), bar, told, against, ratio, "holds" if held else "**missed**"])
+
+
+def _title(row: Row, items: int) -> str:
+    return row.title.format(items=items, most=items * 9 // 10)
 
 
 def _amount(figure: float, row: Row) -> str:
@@ -152,34 +155,40 @@ def _amount(figure: float, row: Row) -> str:
     return f"{amount:,.{digits}f}{'' if name in {'', 'x', '%'} else ' '}{name}"
 
 
-def _peers_table(rows: Sequence[Row], options: Options, measured: Mapping[str, Figures]) -> Iterator[str]:
-    peers = [peer.name for peer, _ in _present(options)]
+def _peers_table(rows: Sequence[Row], measured: Mapping[str, Figures]) -> Iterator[str]:
+    """lokki's figures beside those of the peers, where there are any."""
+    peers = [peer.name for peer in PEERS if any(peer.name in figures for figures in measured.values())]
     yield _cells(["what", "lokki", *peers])
     yield _cells(["---"] * (2 + len(peers)))
     for row in rows:
-        figures = measured[row.name]
+        figures = measured.get(row.name, {})
         if any(peer in figures for peer in peers):
             amounts = [_amount(figures[name], row) if name in figures else NOTHING for name in ["lokki", *peers]]
-            yield _cells([row.title.format(items=row.items, most=row.items * 9 // 10), *amounts])
+            yield _cells([_title(row, row.items), *amounts])
 
 
 def _cells(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _told(lines: Iterable[str]) -> Iterator[str]:
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, flush=True)
-        yield line
 
 
-def _machine(options: Options) -> str:
-    """What the figures were measured on and with."""
+def _renewed(measured: Mapping[str, Figures], options: Options) -> dict[str, Any]:
+    """What is known from earlier measurements, with what was measured now in its place."""
+    known: dict[str, Any] = {"with": {}, "figures": {}}
+    if os.path.exists(KNOWN):
+        with open(KNOWN, encoding="utf-8") as file:
+            known = json.load(file)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()}"
-    versions = dict.fromkeys(f"{peer.package} {_version(peer, python)}" for peer, python in _present(options))
-    with_what = ", ".join([f"Python {platform.python_version()}", f"lokki {version('lokki-twingraph')}", *versions])
-    return f"Measured on {machine}; {with_what}; medians of {options.repeats} rounds or more."
+    known["machine"] = f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()}"
+    known["with"] |= {"Python": platform.python_version(), "lokki": version("lokki-twingraph")}
+    known["with"] |= {peer.package: _version(peer, python) for peer, python in _present(options)}
+    for name, figures in measured.items():
+        known["figures"].setdefault(name, {}).update(figures)
+    return known
 
 
 def _processor() -> str:
@@ -199,14 +208,22 @@ def _version(peer: Peer, python: str) -> str:
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _write(lines: Sequence[str]) -> None:
+def _write(known: Mapping[str, Any]) -> None:
+    """Keep the figures, and show them on the page."""
+    with open(KNOWN, "w", encoding="utf-8") as file:
+        file.write(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    figures = known["figures"]
+    rows = [row for row in ROWS if row.name in figures]
+    versions = ", ".join(f"{name} {number}" for name, number in known["with"].items())
+    head = f"Measured on {known['machine']}; with {versions}."
+    tables = [*_table(rows, False, lambda row: figures[row.name]), "", *_peers_table(rows, figures)]
     with open(PAGE, encoding="utf-8") as file:
         before, _, rest = file.read().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         sys.exit(f"docs/benchmarks.md has no place for the figures: it needs the lines {BEGIN} and {END}.")
     with open(PAGE, "w", encoding="utf-8") as file:
-        file.write("\n".join([before + BEGIN, "", *lines, "", END]) + after)
+        file.write("\n".join([before + BEGIN, "", head, "", *tables, "", END]) + after)
 
 
 if __name__ == "__main__":

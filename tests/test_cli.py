@@ -359,8 +359,9 @@ def test_a_reader_of_stdout_that_goes_away_is_no_traceback(birds: Path) -> None:
 
 
 def test_importing_lokki_loads_nothing_heavy() -> None:
+    bare = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
     code = "import sys, lokki, lokki.runner, lokki.cli; print(*sys.modules)"
-    loaded = set(command("-c", code).stdout.split())
+    loaded = set(command("-c", code, **bare).stdout.split())
     assert not loaded & {
         "boto3",
         "botocore",

@@ -334,6 +334,29 @@ def test_resuming_what_is_not_there_says_what_is() -> None:
         runs.params("counted-flow", "x")
 
 
+def test_a_state_folder_that_cannot_be_written_is_named(at_home: Path) -> None:
+    (at_home / ".lokki").write_text("in the way")
+    with pytest.raises(RunError, match=r"Run 'r' cannot be kept in .*\.lokki: "):
+        kept(flows.counted_flow(1))
+
+
+def test_parameters_that_cannot_be_kept_or_read_are_named(at_home: Path) -> None:
+    import threading
+
+    from lokki.errors import StoreError
+
+    @flow
+    def locked(lock: Any) -> Any:
+        return flows.numbers(1)
+
+    with pytest.raises(StoreError, match="parameters of the flow cannot be kept for resuming"):
+        kept(locked(threading.Lock()))
+    kept(flows.counted_flow(1))
+    (at_home / ".lokki/counted-flow/runs/r/plan.pkl.gz").write_bytes(b"nothing")
+    with pytest.raises(StoreError, match="start the run again with its parameters"):
+        Runs(".lokki").params("counted-flow", "r")
+
+
 # --- killed, interrupted
 
 LONG = """

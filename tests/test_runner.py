@@ -433,6 +433,37 @@ def _lock_flow() -> Any:
     return source_of_locks().map(add)
 
 
+def test_an_item_whose_repr_fails_is_named_by_its_type() -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    @step
+    def shy() -> Any:
+        return [Shy()]
+
+    @step
+    def look(_: Any) -> None:
+        raise ValueError("seen")
+
+    @flow
+    def looking() -> Any:
+        return shy().map(look)
+
+    with pytest.raises(ValueError, match="seen") as caught:
+        run(looking(), store_type="memory")
+    assert caught.value.__notes__[0].startswith("in step 'look', item 0: <Shy")
+
+
+def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+    @flow
+    def locked() -> Any:
+        return three().map(given, color=threading.Lock())
+
+    with pytest.raises(StoreError, match="In argument 'color' of step 'given', a value of type lock cannot be stored"):
+        run(locked())
+
+
 # --- retries
 
 
@@ -527,6 +558,63 @@ def test_a_generator_that_fails_half_way_is_tried_again() -> None:
         return yielding()
 
     assert run(generated()) == [1, 2]
+
+
+def test_a_retry_that_waits_is_given_up_when_another_item_fails() -> None:
+    waiting = threading.Event()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepRetried):
+            waiting.set()
+
+    @step(retry={"retries": 1, "delay": 60, "exceptions": (ConnectionError,)})
+    def fetch(x: int) -> int:
+        if x == 0:
+            raise ConnectionError("try later")
+        waiting.wait(10)
+        raise ValueError("fails for good")
+
+    @flow
+    def fetching() -> Any:
+        return flows.numbers(2).map(fetch)
+
+    with pytest.raises(ValueError, match="fails for good"):
+        LocalRunner(listen=listen, workers=2).run(fetching())
+
+
+# --- graphs that are no chain
+
+
+@pytest.mark.parametrize("mode_name", ["threads", "memory", "a store"])
+def test_a_node_may_use_several_results_and_parts_of_them(mode_name: str) -> None:
+    from lokki.graph import Call, Const, FlowGraph, Param, Ref
+
+    @step
+    def pair() -> Any:
+        return {"low": [1, 2], "high": 10}
+
+    @step
+    def combine(a: Any, b: Any, *, extra: Any, by: Any) -> Any:
+        return a, b, extra, by
+
+    graph = FlowGraph(
+        "joined",
+        (
+            Call("pair", pair.step),
+            Call("other", three.step),
+            Call(
+                "combine",
+                combine.step,
+                (Ref("pair", ("low", 1)), Param("p")),
+                {"extra": Ref("other"), "by": Const(3)},
+            ),
+        ),
+        Ref("combine", (2,)),
+        {"p": "given"},
+    )
+    assert MODES[mode_name](listen=silent).run(graph) == [1, 2, 3]
+    with pytest.raises(ValueError, match="not two"):
+        run(FlowGraph("fails", (Call("picky", picky.step, (Const(2),)),), Ref("picky")))
 
 
 # --- concurrency
