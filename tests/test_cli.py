@@ -102,7 +102,8 @@ def test_a_failure_shows_the_users_traceback_then_step_item_and_how_to_go_on(bir
     done = command("birds.py", "run", "--names", "goose,dodo", "--log-level", "error")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
-        r"\[ERROR\] Step 'flap_bird' failed on item 1 of its map \('dodo'\) after \d\.\d{3}s: LookupError: no such bird\n"
+        r"\[ERROR\] Step 'flap_bird' failed on item 1 of its map \('dodo'\) after \d\.\d{3}s: "
+        r"LookupError: no such bird\n"
         r"\[ERROR\] Map 'flap_bird' stopped after \d\.\d{3}s: 1 of 2 items completed, 1 failed\n"
         r"\nTraceback \(most recent call last\):\n"
         r"  File \".*birds\.py\", line 11, in flap_bird\n"
