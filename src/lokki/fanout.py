@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import RunError
 from lokki.events import Event, MapFinished, MapProgress, MapStarted
-from lokki.pools import Borrowed, Fan, Inline, Processes, Threads
+from lokki.pools import Borrowed, Fan, Inline, Pool, Processes, Threads
 from lokki.runtime.failure import Cancelled, StepFailure
-from lokki.runtime.keeping import Keeper, Part, Storing
-from lokki.runtime.plan import PlannedMap
+from lokki.runtime.keeping import Keeper, Output, Part, Storing
+from lokki.runtime.plan import PlannedGraph, PlannedMap
 from lokki.store.packing import Items
 from lokki.store.protocol import Index
 
 if TYPE_CHECKING:
+    import threading
     from concurrent.futures import Future
-
-    from lokki.walk import Walk
 
 _TICK = 0.1  # seconds between two reports at most
 _SLICE = 0.05  # seconds of work in a slice
@@ -50,13 +49,32 @@ class Slice:
         self.seconds = 0.0
 
 
+class Walking(Protocol):
+    """The walk that a map is part of."""
+
+    run: str
+    keeper: Keeper
+    pool: Pool
+    tell: Callable[[Event], None]
+    stop: threading.Event
+
+    def item(self, node: PlannedMap, index: Index, value: Any, mark: bytes) -> Output:
+        """Run the body for one item."""
+
+    def peek(self, node: PlannedMap, index: Index, mark: bytes) -> Output | None:
+        """The body's stored result for one item."""
+
+    def stored(self, graph: PlannedGraph, index: Index) -> Any:
+        """A stored result that is known to be whole."""
+
+
 RunSlice = Callable[[bytes, Sequence[int], Sequence[bytes]], Slice]
 
 
 class FanOut:
     """One map over its items."""
 
-    def __init__(self, walk: Walk, node: PlannedMap, index: Index, items: Items | Sequence[Any]) -> None:
+    def __init__(self, walk: Walking, node: PlannedMap, index: Index, items: Items | Sequence[Any]) -> None:
         self._walk = walk
         self._node = node
         self._index = index
@@ -183,7 +201,7 @@ class FanOut:
 class _Window:
     """Slices of a map on an executor, a bounded number of them at once."""
 
-    def __init__(self, fan: FanOut, walk: Walk, node: PlannedMap, todo: Sequence[int], run_slice: RunSlice) -> None:
+    def __init__(self, fan: FanOut, walk: Walking, node: PlannedMap, todo: Sequence[int], run_slice: RunSlice) -> None:
         self._fan = fan
         self._walk = walk
         self._node = node

@@ -7,14 +7,26 @@ there through the file's path.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lokki.errors import GraphValidationError
+from lokki.policy import Resources, RetryConfig
 
-if TYPE_CHECKING:
-    from lokki.graph import Step
+
+class Step(Protocol):
+    """What is pickled: a function with what is said about it, made from the same four values again."""
+
+    @property
+    def fn(self) -> Callable[..., Any]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def retry(self) -> RetryConfig: ...
+    @property
+    def resources(self) -> Resources: ...
 
 
 def reference(step: Step) -> tuple[Any, ...]:
@@ -35,7 +47,7 @@ def _attribute(module: ModuleType | None, qualname: str) -> Any:
     return found
 
 
-def _by_name(kind: type[Step], module: str, qualname: str, main_file: str | None, *rest: Any) -> Step:
+def _by_name(kind: Callable[..., Step], module: str, qualname: str, main_file: str | None, *rest: Any) -> Step:
     found = _attribute(_module(module, main_file), qualname)
     if not hasattr(found, "fn"):
         raise GraphValidationError(f"Step {qualname!r} was not found in {main_file or module}.")
@@ -78,7 +90,7 @@ def _function_bytes(step: Step) -> bytes:
     return pickled
 
 
-def _by_value(kind: type[Step], function: bytes, *rest: Any) -> Step:
+def _by_value(kind: Callable[..., Step], function: bytes, *rest: Any) -> Step:
     import pickle
 
     return kind(pickle.loads(function), *rest)
