@@ -121,13 +121,9 @@ def _round(commands: Mapping[str, Command], *, alone: bool) -> dict[str, Sample]
 def _peers_commands(row: Row, options: Options) -> dict[str, Command]:
     commands: dict[str, Command] = {}
     for peer, python in _present(options):
-        if row.peer is not None and (name := _workload(row)) in peer.sizes:
-            commands |= row.peer(peer, python, peer.sizes[name])
+        if row.peer is not None and row.name in peer.sizes:
+            commands |= row.peer(peer, python, peer.sizes[row.name])
     return commands
-
-
-def _workload(row: Row) -> str:
-    return "import" if row.name.startswith("import") else row.name
 
 
 def _present(options: Options) -> Iterator[tuple[Peer, str]]:
@@ -187,7 +183,8 @@ def _renewed(measured: Mapping[str, Figures], options: Options) -> dict[str, Any
     known["with"] |= {"Python": platform.python_version(), "lokki": version("lokki-twingraph")}
     known["with"] |= {peer.package: _version(peer, python) for peer, python in _present(options)}
     for name, figures in measured.items():
-        known["figures"].setdefault(name, {}).update(figures)
+        rounded = {each: float(f"{figure:.4g}") for each, figure in figures.items()}
+        known["figures"].setdefault(name, {}).update(rounded)
     return known
 
 

@@ -42,19 +42,19 @@ _VALUES = {"array": 0, "frame": 0, "dicts": 0}
 
 PEERS = (
     Peer("joblib", "joblib", ("with_joblib.py",),
-         {"import": 0, "birds": 0, "map-memory": 10_000, "map-durable": 1_000, "cpu": 64, "resume": 1_000, **_VALUES}),
+         {"import-names": 0, "birds": 0, "map-memory": 10_000, "map-durable": 1_000, "cpu": 64, "resume": 1_000, **_VALUES}),
     Peer("luigi", "luigi", ("with_luigi.py",),
-         {"import": 0, "birds": 0, "map-durable": 1_000, "chain-durable": 300, "resume": 1_000, **_VALUES}),
+         {"import-names": 0, "birds": 0, "map-durable": 1_000, "chain-durable": 300, "resume": 1_000, **_VALUES}),
     Peer("dask threads", "dask.bag", ("with_dask.py", "threads"),
-         {"import": 0, "birds": 0, "map-memory": 10_000, "chain-memory": 1_000}),
+         {"import-names": 0, "birds": 0, "map-memory": 10_000, "chain-memory": 1_000}),
     Peer("dask processes", "dask.bag", ("with_dask.py", "processes"),
          {"birds": 0, "map-memory": 10_000, "cpu": 64}),
     Peer("hamilton", "hamilton.driver", ("with_hamilton.py",),
-         {"import": 0, "birds": 0, "map-memory": 1_000, "chain-memory": 300, "resume": 1_000}),
+         {"import-names": 0, "birds": 0, "map-memory": 1_000, "chain-memory": 300, "resume": 1_000}),
     Peer("redun", "redun", ("with_redun.py",),
-         {"import": 0, "birds": 0, "map-durable": 200, "chain-durable": 100, "resume": 1_000, **_VALUES}),
+         {"import-names": 0, "birds": 0, "map-durable": 200, "chain-durable": 100, "resume": 1_000, **_VALUES}),
     Peer("dagster", "dagster", ("with_dagster.py",),
-         {"import": 0, "birds": 0, "map-durable": 100, "chain-durable": 50, "resume": 1_000, **_VALUES}),
+         {"import-names": 0, "birds": 0, "map-durable": 100, "chain-durable": 50, "resume": 1_000, **_VALUES}),
 )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _overhead(samples: Samples) -> Figures:
     return {"lokki": 100 * (own["figure"] / own["beside"] - 1), "without": 1e3 * own["beside"]}
 
 
-def _import(name: str, code: str) -> Row:
+def _import(name: str, code: str, *, peers: bool = True) -> Row:
     def commands(_: int) -> dict[str, Command]:
         return {"lokki": _code(code), "lokki bare": _code("pass")}
 
@@ -158,7 +158,7 @@ def _import(name: str, code: str) -> Row:
 
     return Row(
         name, f"`{code}`, beyond Python itself", MILLI, 0.030, "Python itself",
-        commands, _over_bare_python, peer, rounds=4,
+        commands, _over_bare_python, peer if peers else None, rounds=4,
     )  # fmt: skip
 
 
@@ -201,7 +201,7 @@ def _log(to: str) -> Row:
 
 
 ROWS = (
-    _import("import", "import lokki"),
+    _import("import", "import lokki", peers=False),
     _import("import-names", "from lokki import flow, main, step"),
     Row(
         "birds", "a list of 3, mapped and joined; the whole process", SECOND, 0.080, "thread pool",
