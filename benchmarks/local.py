@@ -147,7 +147,9 @@ def _title(row: Row, items: int) -> str:
 def _amount(figure: float, row: Row) -> str:
     name, factor = row.unit
     amount = figure * factor
-    digits = 0 if abs(amount) >= 100 or amount == int(amount) else 1 if abs(amount) >= 10 else 2
+    digits = (
+        0 if amount == int(amount) else next(at for at, least in enumerate((100, 10, 0.1, 0)) if abs(amount) >= least)
+    )
     return f"{amount:,.{digits}f}{'' if name in {'', 'x', '%'} else ' '}{name}"
 
 

@@ -42,7 +42,8 @@ _VALUES = {"array": 0, "frame": 0, "dicts": 0}
 
 PEERS = (
     Peer("joblib", "joblib", ("with_joblib.py",),
-         {"import-names": 0, "birds": 0, "map-memory": 10_000, "map-durable": 1_000, "cpu": 64, "resume": 1_000, **_VALUES}),
+         {"import-names": 0, "birds": 0, "map-memory": 10_000, "map-durable": 1_000, "cpu": 64, "resume": 1_000,
+          **_VALUES}),
     Peer("luigi", "luigi", ("with_luigi.py",),
          {"import-names": 0, "birds": 0, "map-durable": 1_000, "chain-durable": 300, "resume": 1_000, **_VALUES}),
     Peer("dask threads", "dask.bag", ("with_dask.py", "threads"),

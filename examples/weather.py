@@ -8,9 +8,6 @@ Try:
     python examples/weather.py run --help
 """
 
-# The flow below only declares its parameters; lokki hands them to the steps that take them.
-# ruff: noqa: ARG001
-
 from __future__ import annotations
 
 from datetime import date, timedelta

@@ -205,6 +205,28 @@ def test_a_flow_parameter_takes_the_place_of_an_option_of_the_same_name(at_home:
     assert command("workers.py", "run", "--workers", "three", "--resume", "4").stdout == "('three', 4)\n"
 
 
+def test_a_flow_may_have_parameters_named_like_the_log_options_and_help(at_home: Path) -> None:
+    (at_home / "own.py").write_text(
+        "from lokki import flow, main, step\n@step\ndef show(log_level, help):\n    return log_level, help\n"
+        "@flow\ndef f(log_level: int = 1, help: str = ''):\n    return show()\n"
+        'if __name__ == "__main__":\n    main(f)\n'
+    )
+    assert command("own.py", "run", "--log-level", "7", "--help", "me").stdout == "(7, 'me')\n"
+
+
+def test_an_error_of_the_run_itself_says_how_to_go_on_too(at_home: Path) -> None:
+    (at_home / "lock.py").write_text(
+        "import threading\nfrom lokki import flow, main, step\n@step\ndef one():\n    return [1, 2]\n"
+        "@step\ndef lock(x):\n    return threading.Lock() if x == 2 else x\n"
+        '@flow\ndef locks():\n    return one().map(lock)\nif __name__ == "__main__":\n    main(locks)\n'
+    )
+    done = command("lock.py", "run", "--executor", "inline")
+    assert done.returncode == 1
+    assert "[ERROR] Map 'lock' stopped" in done.stderr
+    assert "error: The result of step 'lock' for item 1: a value of type lock cannot be stored" in done.stderr
+    assert "(1 of 2 items of lock) is kept. Go on with: python lock.py run --resume" in done.stderr
+
+
 def test_a_live_bar_is_drawn_on_a_terminal(birds: Path) -> None:
     leader, follower = pty.openpty()
     done = subprocess.Popen([sys.executable, "birds.py", "run"], stdout=subprocess.PIPE, stderr=follower)
@@ -285,6 +307,7 @@ def test_lokki_runs_and_draws_flow_files(birds: Path, at_home: Path) -> None:
     ("arguments", "message"),
     [
         (["run"], "which file? lokki run FILE"),
+        (["clean", "--json"], "unrecognized arguments: --json"),
         (["run", "none.py"], "There is no file none.py."),
         (["run", "empty.py"], "it has no function with @flow"),
         (["run", "wrong.py"], "wrong.py cannot be loaded."),
@@ -302,6 +325,13 @@ def test_lokki_explains_what_is_wrong(at_home: Path, arguments: list[str], messa
     assert message in done.stderr
 
 
+def test_lokki_runs_a_file_whose_main_is_not_guarded_and_explains_itself(at_home: Path) -> None:
+    (at_home / "bare.py").write_text(FLOW.replace('if __name__ == "__main__":\n    main', "main"))
+    assert lokki("run", "bare.py", "--names", "gull").stdout == "flappy gull\n"
+    assert "lokki run FILE --help" in lokki("run", "--help").stdout
+    assert "--names" in lokki("run", "bare.py", "--help").stdout
+
+
 def test_lokki_lists_and_cleans_what_is_kept(birds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console(["list"])
     assert capsys.readouterr().err == "No runs are kept here.\n"
@@ -317,9 +347,13 @@ def test_lokki_lists_and_cleans_what_is_kept(birds: Path, capsys: pytest.Capture
     console(["list", "birds-flow", "--json"])
     assert [json.loads(line)["run_id"] for line in capsys.readouterr().out.splitlines()] == ["c", "b", "a"]
     console(["clean", "--run-id", "b", "--yes"])
+    assert capsys.readouterr().err == "Removed 1 run(s).\n"
+    with pytest.raises(SystemExit):
+        console(["clean"])
+    assert "2 run(s) and what they kept would be removed: say --yes" in capsys.readouterr().err
+    console(["clean", "--yes"])
     console(["clean"])
-    console(["clean"])
-    assert capsys.readouterr().err == "Removed 1 run(s).\nRemoved 2 run(s).\nThere is nothing to remove.\n"
+    assert capsys.readouterr().err == "Removed 2 run(s).\nThere is nothing to remove.\n"
 
 
 def test_lokki_clean_asks_on_a_terminal(birds: Path) -> None:

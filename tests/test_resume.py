@@ -157,6 +157,60 @@ def test_changed_code_of_a_step_runs_it_again_and_a_new_comment_does_not(ticks: 
     assert ticks() == Counter("12")
 
 
+def test_a_map_that_was_begun_anew_is_whole_no_longer(ticks: Ticks) -> None:
+    assert kept(_versions("return x * 10")) == [10, 20]
+    with pytest.raises(ZeroDivisionError):
+        kept(_versions("return x * 100 if x == 1 else 1 // 0"), executor="inline")
+    ticks()
+    assert kept(_versions("return x * 10")) == [10, 20]
+    assert ticks() == Counter("1")
+
+
+def test_a_step_of_another_name_runs_even_when_it_does_the_same(ticks: Ticks) -> None:
+    def named(name: str, last: Any) -> Any:
+        def work(x: Any) -> Any:
+            tick(name)
+            return x
+
+        work.__name__ = name
+
+        @flow
+        def renaming() -> Any:
+            return flows.numbers(2).map(step(work)).agg(last)
+
+        return renaming()
+
+    assert kept(named("one", flows.collected)) == [0, 1]
+    assert kept(named("two", flows.total)) == 1
+    assert ticks() == Counter(one=2, two=2, total=1)
+
+
+def test_a_constant_that_is_written_out_in_the_file_counts_and_another_global_does_not(
+    at_home: Path, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = at_home / "constants.py"
+
+    def written(factor: int) -> str:
+        path.write_text(
+            "import os\nfrom lokki import flow, main, step\nfrom tests.flows import tick\n"
+            f"FACTOR = {factor}\nMODE = os.environ.get('MODE', '')\n"
+            "@step\ndef one():\n    return [1, 2]\n"
+            "@step\ndef work(x):\n    tick(x)\n    return x * FACTOR, MODE\n"
+            '@flow\ndef constants():\n    return one().map(work)\nif __name__ == "__main__":\n    main(constants)\n'
+        )
+        root = str(Path(__file__).parents[1])
+        out, err = start(path, "run", "--run-id", "r", PYTHONPATH=root).communicate(timeout=30)
+        return out or err
+
+    assert written(3) == "[(3, ''), (6, '')]\n"
+    assert ticks() == Counter("12")
+    monkeypatch.setenv("MODE", "other")
+    assert written(3) == "[(3, ''), (6, '')]\n"
+    assert ticks() == Counter()
+    assert written(4) == "[(4, 'other'), (8, 'other')]\n"
+    assert ticks() == Counter("12")
+
+
 def test_inside_an_item_the_finished_steps_are_kept(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     @step
     def before(x: int) -> int:

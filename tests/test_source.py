@@ -249,7 +249,7 @@ SAME = {
         """,
     "how it is laid out": "def f(x): return [[(x +\n 1)|x + 1]]",
     "annotations": "def f(x: [[int|'float']]) -> [[int|None]]: return x",
-    "a global value": """
+    "a global value of what has no file": """
         n = [[1|2]]
         def f(x): return x + n
         """,

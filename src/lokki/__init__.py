@@ -1,4 +1,4 @@
-"""lokki: write a pipeline as plain decorated Python functions, run it here, compile it to AWS Step Functions.
+"""lokki: write a pipeline as plain decorated Python functions and run it: typed, fast, resumable.
 
     from lokki import flow, main, step
 

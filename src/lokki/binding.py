@@ -66,7 +66,7 @@ def flow_parameters(
     by_name = form.named & {*keywords, *received}
     missing = [each for each in form.required if each not in by_place and each not in by_name]
     if missing:
-        raise GraphValidationError(_nothing_fills(name, missing[0]), details=missing)
+        raise GraphValidationError(_nothing_fills(name, missing[0], piped), details=missing)
     return received
 
 
@@ -93,8 +93,9 @@ def _check_keyword(name: str, form: Shape, by_place: tuple[str, ...], keyword: s
         raise GraphTypeError(f"Step {name!r} takes no argument {keyword!r}{nearest(keyword, form.named) or '.'}")
 
 
-def _nothing_fills(name: str, missing: str) -> str:
+def _nothing_fills(name: str, missing: str, piped: bool) -> str:
+    use = f".next({name}, {missing}=...)" if piped else f"{name}({missing}=...)"
     return (
         f"Step {name!r} needs {missing!r}, and nothing fills it. Give it where the step is used "
-        f"(for example .next({name}, {missing}=...)), make it a parameter of the flow, or give it a default."
+        f"(for example {use}), make it a parameter of the flow, or give it a default."
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from lokki.decorators import Flow
 from lokki.errors import GraphTypeError, LokkiError, RunError
-from lokki.events import Event, Listener, MapFinished, StepFailed
+from lokki.events import Event, Listener, MapFinished, RunStarted, StepFailed
 from lokki.frozen import replace
 from lokki.params import parse_flags, usage
 
@@ -44,8 +45,23 @@ def main(flow_fn: Flow, argv: Sequence[str] | None = None) -> None:
     """
     if not isinstance(flow_fn, Flow):
         raise GraphTypeError(f"main() takes a flow, not {flow_fn!r:.60}. Is its @flow missing?")
+    if _loading:  # `lokki run FILE` imports the file, and a call that nothing guards must not run it
+        return
     script = sys.argv[0] or "flow.py"
     exiting(lambda: flow_command(flow_fn, f"python {script} COMMAND", list(sys.argv[1:] if argv is None else argv)))
+
+
+_loading: list[str] = []
+
+
+@contextmanager
+def loading(path: str) -> Iterator[None]:
+    """While a flow file is imported, its own `main()` does nothing."""
+    _loading.append(path)
+    try:
+        yield
+    finally:
+        _loading.pop()
 
 
 def exiting(command: Callable[[], None]) -> None:
@@ -78,7 +94,7 @@ def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:
         epilog=f"{spelling} --help explains a command.",
         allow_abbrev=False,
     )
-    _add_logging(parser, default=None)
+    _logging_options(parser, flow, default=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="")
     for name, command in _FLOW_COMMANDS.items():
         if named in (None, name):  # the options of the others are not needed
@@ -95,10 +111,12 @@ def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:
 
 def _help(command: _Command, flow: Flow, typed: str) -> dict[str, Any]:
     rows = usage(flow.parameters)
+    width = max((len(f"{flag} {kind}") for flag, kind, _, _ in rows), default=0) + 4
     lines = [
-        f"  {flag} {kind}".ljust(30) + ("required" if needed else f"default: {default}")
+        f"  {flag} {kind}".ljust(width) + ("required" if needed else f"default: {default}")
         for flag, kind, default, needed in rows
     ]
+    must = "".join(f"{flag} ... " for flag, _, _, needed in rows if needed)
     flags = (f"{flag} ..." if needed else f"[{flag} ...]" for flag, _, _, needed in rows)
     return {
         "help": command.short,
@@ -108,39 +126,38 @@ def _help(command: _Command, flow: Flow, typed: str) -> dict[str, Any]:
                 *(["flow parameters:", *lines] if lines else ["The flow has no parameters."]),
                 "",
                 "examples:",
-                *(f"  {typed} {example}".rstrip() for example in command.examples),
+                *(f"  {typed} {'' if 'resume' in example else must}{example}".rstrip() for example in command.examples),
             ]
         ),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "add_help": "--help" not in (row[0] for row in rows),
         "usage": " ".join(["%(prog)s [options]", *flags]),
     }
 
 
 def _run_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    """The options of `run`; a flow parameter of the same name takes an option's place."""
-    taken = {parameter.name for parameter in flow.parameters}
-    parser.add_argument(
-        "--run-id", metavar="K", help="keep the run under this name, and go on with it when it is there"
+    _option(
+        parser, flow, "--run-id", metavar="K", help="keep the run under this name, and go on with it if it is there"
     )
-    if "resume" not in taken:
-        parser.add_argument(
-            "--resume", action="store_true", help="go on with the last run (or --run-id), with its parameters"
-        )
-    if "executor" not in taken:
-        parser.add_argument(
-            "--executor",
-            choices=("threads", "processes", "inline"),
-            help="where items run; processes for CPU-bound steps",
-        )
-    if "workers" not in taken:
-        parser.add_argument("--workers", type=int, metavar="N", help="how many items run at once")
-    _add_logging(parser, default=argparse.SUPPRESS)
+    _option(
+        parser, flow, "--resume", action="store_true", help="go on with the last run (or --run-id), with its parameters"
+    )
+    executors = ("threads", "processes", "inline")
+    _option(parser, flow, "--executor", choices=executors, help="where items run; processes for CPU-bound steps")
+    _option(parser, flow, "--workers", type=int, metavar="N", help="how many items run at once")
+    _logging_options(parser, flow, default=argparse.SUPPRESS)
 
 
-def _add_logging(parser: argparse.ArgumentParser, default: Any) -> None:
+def _logging_options(parser: argparse.ArgumentParser, flow: Flow, default: Any) -> None:
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
-    parser.add_argument("--log-format", choices=("human", "json"), default=default, help="how the log is written")
-    parser.add_argument("--log-level", type=str.upper, choices=levels, default=default, help="the least that is logged")
+    _option(parser, flow, "--log-format", choices=("human", "json"), default=default, help="how the log is written")
+    _option(parser, flow, "--log-level", type=str.upper, choices=levels, default=default, help="the least to log")
+
+
+def _option(parser: argparse.ArgumentParser, flow: Flow, flag: str, **settings: Any) -> None:
+    """Add an option, unless the flow has a parameter of that name, which takes its place."""
+    if flag not in {parameter.flag for parameter in flow.parameters}:
+        parser.add_argument(flag, **settings)
 
 
 def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
@@ -160,7 +177,7 @@ def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]
     try:
         result = runner.run(graph, run_id=run_id)
     except LokkiError as error:
-        if watch.failure is None:
+        if watch.failure is None and not watch.started:
             raise
         _explain(error, watch, again)
     except KeyboardInterrupt:
@@ -183,8 +200,8 @@ def _configuration(flow: Flow, options: argparse.Namespace) -> LokkiConfig:
         complain(f"[WARNING] {warning}")
     logging = replace(
         config.logging,
-        level=options.log_level or config.logging.level,
-        format=options.log_format or config.logging.format,
+        level=getattr(options, "log_level", None) or config.logging.level,
+        format=getattr(options, "log_format", None) or config.logging.format,
     )
     return replace(config, logging=logging)
 
@@ -229,11 +246,14 @@ class _Watch:
 
     def __init__(self, log: Listener) -> None:
         self._log = log
+        self.started = False
         self.failure: StepFailed | None = None
         self.map: MapFinished | None = None
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StepFailed):
+        if isinstance(event, RunStarted):
+            self.started = True
+        elif isinstance(event, StepFailed):
             self.failure = self.failure or event
         elif isinstance(event, MapFinished):
             self.map = event
@@ -247,12 +267,12 @@ def _log(config: LokkiConfig, flow: Flow) -> Listener:
 
 
 def _explain(error: BaseException, watch: _Watch, again: str | None) -> NoReturn:
-    """A step's failure: the user's traceback, then where it was and how to go on."""
+    """A failure: the user's traceback when a step failed, then where it was and how to go on."""
     failure = watch.failure
     if failure is None:
         from lokki.runtime.failure import user_trace
 
-        complain(user_trace(error).rstrip())
+        complain(f"error: {error}" if isinstance(error, LokkiError) else user_trace(error).rstrip())
     else:
         where = f" on item {'.'.join(map(str, failure.index))}: {failure.item}" if failure.index else ""
         complain(f"\n{failure.trace.rstrip()}\n\nStep {failure.node!r} failed{where}.")
@@ -271,10 +291,7 @@ def _kept(watch: _Watch, again: str | None) -> str:
 
 
 def _graph_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    if "format" not in {parameter.name for parameter in flow.parameters}:
-        parser.add_argument(
-            "--format", choices=("tree", "mermaid", "json", "svg"), default="tree", help="default: tree"
-        )
+    _option(parser, flow, "--format", choices=("tree", "mermaid", "json", "svg"), default="tree", help="default: tree")
 
 
 def _graph(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lokki.cli import Parser, complain, exiting, flow_command
+from lokki.cli import Parser, complain, exiting, flow_command, loading
 from lokki.decorators import Flow
 from lokki.errors import GraphValidationError, RunError
 
@@ -25,8 +25,12 @@ def _console_command(argv: list[str]) -> None:
     parser = Parser(prog="lokki", description="Run flows and look after what their runs left on this machine.")
     parser.add_argument("--version", action="version", version=f"lokki {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    files = {}
     for name, text in (("run", "run a flow file"), ("graph", "print a flow's steps and maps")):
-        each = commands.add_parser(name, help=text, add_help=False, usage=f"lokki {name} FILE[:FLOW] [options]")
+        each = files[name] = commands.add_parser(
+            name, help=text, add_help=False, usage=f"lokki {name} FILE[:FLOW] [options]"
+        )
+        each.epilog = f"lokki {name} FILE --help tells the options and the parameters of the flow."
         each.add_argument(
             "file", metavar="FILE[:FLOW]", nargs="?", help="the flow file, and which flow if it has several"
         )
@@ -42,6 +46,9 @@ def _console_command(argv: list[str]) -> None:
     if options.command in ("run", "graph") and options.file:
         flow, name = _flow_of(options.file)
         flow_command(flow, name, [options.command, *rest])
+        return
+    if options.command in files and {"-h", "--help"} & set(rest):
+        files[options.command].print_help()
         return
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -97,7 +104,8 @@ def _imported(path: str) -> Any:
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with loading(path):
+            spec.loader.exec_module(module)
     except Exception as error:
         complain(user_trace(error).rstrip())
         raise RunError(f"{path} cannot be loaded.") from error
@@ -127,7 +135,11 @@ def _clean(flow: str | None, run_id: str | None, *, ask: bool) -> None:
     if not chosen:
         complain("There is nothing to remove.")
         return
-    if ask and sys.stdin.isatty() and input(f"Remove {len(chosen)} run(s) and what they kept? (y/N) ").lower() != "y":
+    if ask and not sys.stdin.isatty():
+        raise RunError(
+            f"{len(chosen)} run(s) and what they kept would be removed: say --yes where nobody can be asked."
+        )
+    if ask and input(f"Remove {len(chosen)} run(s) and what they kept? (y/N) ").lower() != "y":
         complain("Nothing was removed.")
         return
     gone = runs.clean(flow, run_id)

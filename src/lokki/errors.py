@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+__all__ = [
+    "ConfigurationError",
+    "GraphTypeError",
+    "GraphValidationError",
+    "LokkiError",
+    "ParameterError",
+    "RunError",
+    "StoreError",
+]
+
 
 class LokkiError(Exception):
     """The root of every error that lokki raises on purpose."""

@@ -14,7 +14,7 @@ from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import RunError
 from lokki.events import Event, MapFinished, MapProgress, MapStarted
 from lokki.pools import Borrowed, Fan, Inline, Pool, Processes, Threads
-from lokki.runtime.failure import Cancelled, StepFailure
+from lokki.runtime.failure import Cancelled
 from lokki.runtime.keeping import Keeper, Output, Part, Storing
 from lokki.runtime.plan import PlannedGraph, PlannedMap
 from lokki.store.packing import Items
@@ -175,7 +175,7 @@ class FanOut:
     def count(self, done: int, errors: Sequence[BaseException]) -> None:
         """Take note of how far this run came."""
         self._done = self._reused + done
-        self._failed = sum(isinstance(error, StepFailure) for error in errors)
+        self._failed = sum(not isinstance(error, Cancelled | KeyboardInterrupt) for error in errors)
 
     def report(self, done: int, errors: Sequence[BaseException]) -> None:
         """Tell how far the map is, if that is news."""
@@ -247,13 +247,13 @@ class _Window:
         from concurrent.futures import FIRST_COMPLETED, wait
 
         done, _ = wait(self._flying, timeout=seconds, return_when=FIRST_COMPLETED)
-        for future in done:
-            positions = self._flying.pop(future)
+        for future in sorted(done, key=lambda each: each.exception() is not None):
             error = future.exception()
-            if error is not None:
-                self._errors.append(self._lost(error, positions))
-            else:
-                self._take(positions, future.result())
+            if error is None:
+                self._take(self._flying.pop(future), future.result())
+            elif future in self._flying:
+                self._errors.append(self._lost(error))
+                self._flying.pop(future, None)
 
     def _take(self, positions: Sequence[int], made: Slice) -> None:
         for event in made.events:
@@ -277,15 +277,19 @@ class _Window:
         batch = self._node.batch
         self._size = max(min(fitting, share, 8 * self._size) // batch, 1) * batch
 
-    def _lost(self, error: BaseException, positions: Sequence[int]) -> BaseException:
+    def _lost(self, error: BaseException) -> BaseException:
         from concurrent.futures import BrokenExecutor
 
         if not isinstance(error, BrokenExecutor):
             return error
+        lost = sorted(position for positions in self._flying.values() for position in positions)
+        self._flying.clear()  # with one process the pool ends, and everything that was on its way is lost
+        items = (
+            f"item {lost[0]}" if len(lost) == 1 else f"one of the {len(lost)} items between {lost[0]} and {lost[-1]}"
+        )
         return RunError(
-            f"A worker process died while it ran items {positions[0]} to {positions[-1]} of the map over "
-            f"{self._node.label!r}. It may have run out of memory, or crashed in a native library; "
-            '[local] executor = "inline" runs them here, one by one.'
+            f"A worker process died while it ran {items} of the map of {self._node.label!r}. It may have run out of "
+            'memory, or crashed in a native library; [local] executor = "inline" runs the items here, one by one.'
         )
 
     def _abandon(self) -> None:

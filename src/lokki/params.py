@@ -9,6 +9,7 @@ the parameters to a form and to a person. Everything here is a pure function; a 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
@@ -184,8 +185,13 @@ def _unexpected(parameters: Iterable[Parameter], flag: str, name: str, flow: str
     flags = [parameter.flag for parameter in parameters if parameter.role != "extra"]
     subject = f"flow {flow!r}" if flow else "this flow"
     known = f"; {subject} takes {', '.join(flags) or 'no parameters'}"
-    hint = "; lokki needs this name itself" if name in RESERVED else nearest(flag, flags) or known
+    hint = "; lokki needs this name itself" if name in RESERVED else _near(name, parameters) or known
     return ParameterError(f"Unexpected parameter: {flag!r}{hint}", name)
+
+
+def _near(name: str, parameters: Iterable[Parameter]) -> str:
+    meant = nearest(name, [parameter.name for parameter in parameters if parameter.role != "extra"])
+    return re.sub(r"'(\w+)'", lambda found: f"'--{found[1].replace('_', '-')}'", meant)
 
 
 def bind(parameters: Sequence[Parameter], given: Mapping[str, object], *, flow: str) -> dict[str, object]:

@@ -69,6 +69,8 @@ class LocalRunner:
         kinds = ("threads", "processes", "inline")
         self._executor = _choice("local.executor", executor or config.local.executor, kinds)
         self._workers = config.local.workers if workers is None else workers
+        if self._workers < 0:
+            raise ConfigurationError(f"workers must be 0 (as many as fit) or more, not {workers}.", "local.workers")
         self._store = store
         self._borrowed = pool
         self._listen = listen
@@ -118,7 +120,7 @@ class LocalRunner:
     def _kept(self, graph: FlowGraph, run_id: str | None) -> Iterator[tuple[Keeper, RunFolder | None]]:
         """Where this run's results go, and the folder of a run that is kept."""
         if self._store is not None:
-            yield Storing(self._store, graph.name, run_id or _UNNAMED), None
+            yield Storing(self._store, graph.name, run_id or _UNNAMED, fresh=run_id is None), None
         elif self._store_type == "memory":
             if run_id is not None:
                 raise RunError(

@@ -1,20 +1,25 @@
 """Has a step's code changed? A fingerprint of what the function does, not of how its file looks.
 
 It covers the compiled code, the defaults, the values that a closure holds, and the functions and classes of the same
-module that it uses, so that a repaired helper counts as a change and a new comment does not. The values of module
-globals are left out: they may differ from run to run without the step being another.
+module that it uses, so that a repaired helper counts as a change and a new comment does not. Of the module's globals
+it covers those whose value is written out in the file (`LIMIT = 10`); others may differ from run to run without the
+step being another.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from lokki.codec import content_hash, digest
 from lokki.errors import StoreError
 
+_PLAIN = (str, int, float, bytes, tuple, list, dict, set, type(None))
 _MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where descriptors keep their functions
 
 
@@ -63,9 +68,37 @@ def _function(fn: FunctionType, seen: set[int]) -> Iterator[bytes]:
             yield _value(content, seen)
     for name in sorted(_names(fn.__code__)):
         used = fn.__globals__.get(name)
+        if isinstance(used, _PLAIN) and name in (written := _written_out(fn.__code__.co_filename)):
+            yield _value((name, written[name]), seen)
         inner = getattr(used, "fn", getattr(used, "__wrapped__", used))
         if isinstance(inner, FunctionType | type) and used.__module__ == fn.__module__:
             yield from _parts(used, seen)
+
+
+def _written_out(path: str) -> dict[str, Any]:
+    """The names to which a file gives a value that is written out in it, like `LIMIT = 10`."""
+    try:
+        return _constants(path, os.stat(path).st_mtime_ns)
+    except OSError:  # typed in, or made while running
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _constants(path: str, _changed: int) -> dict[str, Any]:
+    import ast
+
+    found: dict[str, Any] = {}
+    with open(path, "rb") as file:
+        body = ast.parse(file.read()).body
+    for each in body:
+        match each:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                with suppress(ValueError, TypeError):
+                    found[name] = ast.literal_eval(value)
+    return found
 
 
 def _class(cls: type, seen: set[int]) -> Iterator[bytes]:

@@ -140,6 +140,7 @@ class Walk:
             count, _ = self.keeper.load(node.id, index)
             FanOut(self, node, index, range(count)).reused()
             return found
+        self.keeper.unmark(node.id, index)
         values, marks = FanOut(self, node, index, self._items(node, index, results)).run(run_slice)
         if not self.keeper.durable:
             return Output(values)

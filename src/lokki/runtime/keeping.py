@@ -51,6 +51,9 @@ class Keeper(Protocol):
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         """Write down a small fact about a node, under its address; returns its digest."""
 
+    def unmark(self, node: str, index: Index) -> None:
+        """What was marked before holds no longer."""
+
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         """The result that an earlier run left, if it came from the same."""
 
@@ -69,6 +72,9 @@ class Passing:
 
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         return NO_TAG
+
+    def unmark(self, node: str, index: Index) -> None:
+        pass
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         return None
@@ -109,6 +115,10 @@ class Storing:
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         return self.store.put(self.flow, self.run, node, encode(value), index=index, tag=tag)
 
+    def unmark(self, node: str, index: Index) -> None:
+        if not self.fresh:
+            self.mark(node, index, NO_TAG, None)
+
     def put(self, part: Part) -> None:
         """Store a result that another process collected."""
         self.store.put(self.flow, self.run, part.node, part.frame, index=part.place, tag=part.tag)
@@ -140,6 +150,9 @@ class Collecting:
 
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         return self.keep(node, index, tag, value).digest
+
+    def unmark(self, node: str, index: Index) -> None:
+        self.mark(node, index, NO_TAG, None)
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         return None

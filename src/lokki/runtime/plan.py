@@ -70,7 +70,7 @@ class _Planner:
     def graph(self, graph: FlowGraph, *, direct: bool) -> PlannedGraph:
         drops = _dropped(graph)
         nodes = tuple(self._node(node, tuple(drops.get(node.id, ())), direct) for node in graph.nodes)
-        sign = digest(b"".join(each.sign for each in nodes)) if self._signed else NO_TAG
+        sign = digest(b"".join(each.id.encode() + each.sign for each in nodes)) if self._signed else NO_TAG
         return PlannedGraph(nodes, graph.output, direct, sign)
 
     def _node(self, node: Node, drops: tuple[str, ...], direct: bool) -> PlannedNode:
