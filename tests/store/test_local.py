@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import pickle
@@ -363,3 +364,14 @@ def test_a_failed_write_lets_go_of_its_file(store: LocalStore, index: tuple[int,
             store.write(*HERE, NOISE, index=index)
     store.close()
     assert open_files() == before
+
+
+def test_the_temporary_folder_of_a_store_that_nobody_cleans_up_goes_with_it() -> None:
+    store = LocalStore()
+    store.write(*HERE, 1)
+    store.close()
+    path = Path(store.base_dir)
+    assert path.exists()
+    del store
+    gc.collect()
+    assert not path.exists()

@@ -34,7 +34,7 @@ class LocalStore(BlobStore):
 
     def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
         self._temporary = base_dir is None
-        self.base_dir = _temporary_folder() if base_dir is None else os.path.abspath(base_dir)
+        self.base_dir = self._temporary_folder() if base_dir is None else os.path.abspath(base_dir)
         self._journals: dict[str, Journal] = {}
         self._runs: set[str] = set()
         self._files: dict[str, set[str]] = {}  # by run, the steps whose outputs have a file
@@ -97,6 +97,15 @@ class LocalStore(BlobStore):
         self.close()
         for prefix in [""] if self._temporary else [f"{run}/" for run in self._runs]:
             self._delete(prefix)
+
+    def _temporary_folder(self) -> str:
+        import shutil
+        import tempfile
+        from weakref import finalize
+
+        path = tempfile.mkdtemp(prefix="lokki-")
+        finalize(self, shutil.rmtree, path, ignore_errors=True)  # for a store that nobody cleans up
+        return path
 
     def _seal(self, flow_name: str, run_id: str, step_name: str, index: Index) -> Seal | None:
         try:
@@ -186,12 +195,6 @@ def _record(flow_name: str, run_id: str, step_name: str, index: Index) -> Index:
 @lru_cache(maxsize=4096)
 def _number(key: str) -> int:
     return int.from_bytes(digest(key.rpartition("/")[2].encode())[:8], "little")
-
-
-def _temporary_folder() -> str:
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="lokki-")
 
 
 def _create(path: str) -> int:
