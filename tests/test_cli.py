@@ -339,7 +339,9 @@ def test_lokki_lists_and_cleans_what_is_kept(birds: Path, capsys: pytest.Capture
         command("birds.py", "run", "--run-id", name)
     command("birds.py", "run", "--run-id", "c", "--names", "dodo")
     console(["list"])
-    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    assert re.search(r"birds-flow  c  +failed +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  \d\.\d{3}s\n", out)
+    rows = [line.split()[:3] for line in out.splitlines()]
     assert rows == [
         ["FLOW", "RUN", "ID"],
         *(["birds-flow", n, s] for n, s in [("c", "failed"), ("b", "success"), ("a", "success")]),

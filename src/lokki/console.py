@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lokki.cli import Parser, complain, exiting, flow_command, loading
@@ -13,7 +14,7 @@ from lokki.decorators import Flow
 from lokki.errors import GraphValidationError, RunError
 
 if TYPE_CHECKING:
-    from lokki.runs import Runs
+    from lokki.runs import RunRecord, Runs
 
 
 def console(argv: Sequence[str] | None = None) -> None:
@@ -122,11 +123,22 @@ def _list(flow: str | None, *, as_json: bool) -> None:
         return
     if not records:
         complain("No runs are kept here.")
-    rows = [("FLOW", "RUN ID", "STATUS", "STARTED")] if records else []
-    rows += [(each.flow, each.run_id, each.status, each.started[:19].replace("T", " ")) for each in records]
+    rows = [("FLOW", "RUN ID", "STATUS", "STARTED", "TOOK")] if records else []
+    rows += [(each.flow, each.run_id, each.status, _local_time(each.started), _took(each)) for each in records]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _local_time(instant: str) -> str:
+    return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _took(record: RunRecord) -> str:
+    if not record.finished:
+        return ""
+    seconds = (datetime.fromisoformat(record.finished) - datetime.fromisoformat(record.started)).total_seconds()
+    return f"{seconds:.3f}s" if seconds < 60 else f"{timedelta(seconds=round(seconds))}"
 
 
 def _clean(flow: str | None, run_id: str | None, *, ask: bool) -> None:
