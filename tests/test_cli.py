@@ -227,6 +227,53 @@ def test_an_error_of_the_run_itself_says_how_to_go_on_too(at_home: Path) -> None
     assert "(1 of 2 items of lock) is kept. Go on with: python lock.py run --resume" in done.stderr
 
 
+def test_a_json_log_stays_json_when_the_run_fails(birds: Path) -> None:
+    done = command("birds.py", "run", "--log-format", "json", "--names", "goose,dodo")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (lines[-1]["event"], lines[-1]["level"], lines[-1]["status"]) == ("run_complete", "ERROR", "failed")
+    assert lines[-1]["error"] == "LookupError: no such bird"
+    assert done.returncode == 1
+
+
+def test_the_command_that_goes_on_can_be_typed_as_it_stands(birds: Path, at_home: Path) -> None:
+    (at_home / "my birds.py").write_text(FLOW)
+    done = command("my birds.py", "run", "--names", "dodo", "--executor", "inline", "--run-id", "r")
+    assert "Go on with: python 'my birds.py' run --resume --run-id r --executor inline\n" in done.stderr
+    assert "Go on with: python -m birds run --resume\n" in command("-m", "birds", "run", "--names", "dodo").stderr
+    assert "Go on with: lokki run 'my birds.py' --resume\n" in lokki("run", "my birds.py", "--names", "dodo").stderr
+
+
+@pytest.mark.parametrize(
+    ("result", "environ", "wanted"),
+    [
+        ("'gänse'", {"PYTHONIOENCODING": "ascii"}, (0, "g\\xe4nse\n", "")),
+        ("Mute()", {}, (1, "", "error: The run succeeded, but its result cannot be shown (RuntimeError).\n")),
+    ],
+)
+def test_a_result_that_is_hard_to_print(
+    at_home: Path, result: str, environ: dict[str, str], wanted: tuple[int, str, str]
+) -> None:
+    (at_home / "hard.py").write_text(
+        "from lokki import flow, main, step\nclass Mute:\n    def __str__(self):\n        raise RuntimeError\n"
+        f"@step\ndef hard():\n    return {result}\n@flow\ndef f():\n    return hard()\n"
+        'if __name__ == "__main__":\n    main(f)\n'
+    )
+    done = command("hard.py", "run", "--log-level", "error", **environ)
+    assert (done.returncode, done.stdout, done.stderr) == wanted
+
+
+def test_a_mistyped_option_is_recognised_and_an_empty_run_id_refused(birds: Path) -> None:
+    assert "'--resum'; did you mean '--resume'?" in command("birds.py", "run", "--resum").stderr
+    done = command("birds.py", "run", "--run-id=")
+    assert (done.returncode, "'' cannot be a run id" in done.stderr) == (1, True)
+
+
+def test_a_list_may_be_given_in_pieces(birds: Path) -> None:
+    assert command("birds.py", "run", "--names", "gull", "--names", "owl,goose").stdout == (
+        "flappy gull, flappy owl, flappy goose\n"
+    )
+
+
 def test_a_live_bar_is_drawn_on_a_terminal(birds: Path) -> None:
     leader, follower = pty.openpty()
     done = subprocess.Popen([sys.executable, "birds.py", "run"], stdout=subprocess.PIPE, stderr=follower)
@@ -286,7 +333,7 @@ def test_main_refuses_what_is_not_a_flow() -> None:
 
 
 def lokki(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return command("-c", "from lokki.console import console; console()", *arguments)
+    return command("-m", "lokki", *arguments)
 
 
 def test_lokki_runs_and_draws_flow_files(birds: Path, at_home: Path) -> None:

@@ -196,7 +196,13 @@ def took(seconds: float, milliseconds: int) -> dict[str, float]:
     ("event", "level", "name", "facts"),
     [
         (RunStarted("r1", "birds"), "DEBUG", "run_start", {}),
-        (RunFinished("r1", "birds", "failed", 5.0), "DEBUG", "run_complete", took(5.0, 5000) | {"status": "failed"}),
+        (RunFinished("r1", "birds", "success", 5.0), "DEBUG", "run_complete", took(5.0, 5000) | {"status": "success"}),
+        (
+            RunFinished("r1", "birds", "failed", 5.0, "ValueError: x"),
+            "ERROR",
+            "run_complete",
+            took(5.0, 5000) | {"status": "failed", "error": "ValueError: x"},
+        ),
         (StepStarted("r1", "x"), "INFO", "step_start", X),
         (
             StepFinished("r1", "x", 2, 2.34549),

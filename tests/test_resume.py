@@ -211,6 +211,22 @@ def test_a_constant_that_is_written_out_in_the_file_counts_and_another_global_do
     assert ticks() == Counter("12")
 
 
+@pytest.mark.parametrize("import_", ["from helper import price", "import helper\nprice = lambda x: helper.price(x)"])
+def test_a_helper_in_another_module_of_ones_own_counts(at_home: Path, ticks: Ticks, import_: str) -> None:
+    flow_file = at_home / "prices.py"
+    flow_file.write_text(
+        f"from lokki import flow, main, step\n{import_}\n@step\ndef one():\n    return [100]\n"
+        "@step\ndef work(x):\n    return price(x)\n"
+        '@flow\ndef prices():\n    return one().map(work)\nif __name__ == "__main__":\n    main(prices)\n'
+    )
+    for factor in (2, 3):
+        (at_home / "helper.py").write_text(
+            f"def price(x):\n    return rate(x) + 1\ndef rate(x):\n    return x * {factor}\n"
+        )
+        out, err = start(flow_file, "run", "--run-id", "r", PYTHONDONTWRITEBYTECODE="1").communicate(timeout=30)
+        assert out == f"[{100 * factor + 1}]\n", err
+
+
 def test_inside_an_item_the_finished_steps_are_kept(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     @step
     def before(x: int) -> int:
@@ -357,6 +373,20 @@ def test_the_newest_runs_of_each_flow_are_kept(at_home: Path) -> None:
     assert [record.run_id for record in runs.all("counted-flow")] == ["d", "c"]
     assert [record.run_id for record in runs.all("nested-flow")] == ["other"]
     assert runs.last("counted-flow") == "d"
+
+
+def test_runs_that_can_still_be_resumed_are_not_removed_for_newer_ones_that_succeeded(
+    at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (at_home / "lokki.toml").write_text("[local]\nkeep_runs = 1\n")
+    monkeypatch.setenv("FAIL_AT", "0")
+    for name in "ab":
+        with pytest.raises(ValueError, match="no 0"):
+            kept(flows.counted_flow(1), run_id=name)
+    monkeypatch.delenv("FAIL_AT")
+    for name in "cd":
+        kept(flows.counted_flow(1), run_id=name)
+    assert [record.run_id for record in Runs(".lokki").all()] == ["d", "b"]
 
 
 def test_a_run_that_is_going_on_is_neither_pruned_nor_cleaned_nor_started_twice() -> None:
@@ -509,6 +539,17 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(executor: str, long
     assert again["20"] == 1
     assert (before - Counter(["20"])) + again == Counter([*map(str, range(50)), "total"])
     assert [record.status for record in Runs(".lokki").all()] == ["success"]
+
+
+def test_sigterm_is_taken_like_ctrl_c(long: Path) -> None:
+    process = start(long, "run", "--n", "30", "--executor", "inline", HOLD="20")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holding\n"
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "Interrupted. What is finished (20 of 30 items of work) is kept." in err
+    assert [record.status for record in Runs(".lokki").all()] == ["interrupted"]
 
 
 def test_a_second_process_with_the_same_run_id_says_so_and_stops(long: Path) -> None:

@@ -457,6 +457,41 @@ def test_an_item_whose_repr_fails_is_named_by_its_type() -> None:
     assert caught.value.__notes__[0].startswith("in step 'look', item 0: <Shy")
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_exception_without_words_is_retried_and_told_like_any_other() -> None:
+    events: list[Event] = []
+    calls = []
+
+    @step(retry={"retries": 1, "delay": 0})
+    def mute() -> None:
+        calls.append(1)
+        raise Mute
+
+    with pytest.raises(Mute):
+        LocalRunner(listen=events.append).run(_named(mute)())
+    assert len(calls) == 2
+    failed = next(event for event in events if isinstance(event, StepFailed))
+    assert failed.error == "Mute: (its message cannot be shown)"
+
+
+def test_a_huge_message_is_cut() -> None:
+    events: list[Event] = []
+
+    @step
+    def loud() -> None:
+        raise ValueError("x" * 5_000_000)
+
+    with pytest.raises(ValueError, match="xxx"):
+        LocalRunner(listen=events.append).run(_named(loud)())
+    failed = next(event for event in events if isinstance(event, StepFailed))
+    assert len(failed.error) < 2_100
+    assert len(failed.trace) < 17_000
+
+
 def test_an_argument_that_cannot_be_pickled_is_named() -> None:
     @flow
     def locked() -> Any:
@@ -639,7 +674,7 @@ class Gauge:
             self.now -= 1
 
 
-@pytest.mark.parametrize(("limit", "workers", "wanted"), [(2, 8, 2), (None, 3, 3), (5, 3, 3), (1, 8, 1)])
+@pytest.mark.parametrize(("limit", "workers", "wanted"), [(2, 8, 2), (None, 3, 3), (5, 3, 3), (1, 8, 1), (20, 0, 20)])
 def test_as_many_items_run_at_once_as_limit_and_workers_allow(limit: int | None, workers: int, wanted: int) -> None:
     gauge = Gauge(wanted)
 

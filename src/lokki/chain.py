@@ -53,7 +53,7 @@ class StepNode:
         """Where the deployed step runs: "lambda" or "batch"."""
         return self.step.resources.job_type
 
-    def __call__(self, *args: Any, **kwargs: Any) -> StepNode:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> StepNode:
         """This use of the step with these arguments."""
         definition = self.step
         if isinstance(kwargs.get("retry"), RetryConfig) and "retry" not in shape(self.fn).named:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from lokki.decorators import Flow
-from lokki.errors import GraphTypeError, LokkiError, RunError
-from lokki.events import Event, Listener, MapFinished, RunStarted, StepFailed
+from lokki.errors import GraphTypeError, LokkiError, ParameterError, RunError, nearest
+from lokki.events import Listener
 from lokki.frozen import replace
+from lokki.outcome import Watch, complain, explain, kept, print_result
 from lokki.params import parse_flags, usage
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from lokki.graph import FlowGraph
 
 _INTERRUPTED = 130
+_OPTIONS = ("--run-id", "--resume", "--executor", "--workers", "--log-format", "--log-level", "--format", "--help")
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,10 +48,17 @@ def main(flow_fn: Flow, argv: Sequence[str] | None = None) -> None:
     """
     if not isinstance(flow_fn, Flow):
         raise GraphTypeError(f"main() takes a flow, not {flow_fn!r:.60}. Is its @flow missing?")
-    if _loading:  # `lokki run FILE` imports the file, and a call that nothing guards must not run it
-        return
-    script = sys.argv[0] or "flow.py"
-    exiting(lambda: flow_command(flow_fn, f"python {script} COMMAND", list(sys.argv[1:] if argv is None else argv)))
+    if _loading or flow_fn.fn.__module__ in ("__mp_main__", "__lokki_main__"):
+        return  # the file is only imported, by `lokki run` or by a worker process, and nothing guards this call
+    exiting(lambda: flow_command(flow_fn, f"{_started_as()} COMMAND", list(sys.argv[1:] if argv is None else argv)))
+
+
+def _started_as() -> str:
+    """How this process was started, to be typed again."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return f"python {quoted(sys.argv[0] or 'flow.py')}"
 
 
 _loading: list[str] = []
@@ -78,11 +88,6 @@ def exiting(command: Callable[[], None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def complain(text: str) -> None:
-    """Say something that is not the result."""
-    print(text, file=sys.stderr)
 
 
 def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:
@@ -164,9 +169,9 @@ def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]
     from lokki.runner import LocalRunner
 
     config = _configuration(flow, options)
-    run_id, params = _which_run(flow, config, options, parse_flags(flow.parameters, rest))
+    run_id, params = _which_run(flow, config, options, _given(flow, rest))
     graph = _made(flow, params)
-    watch = _Watch(_log(config, flow))
+    watch = Watch(_log(config, flow), config.logging.format == "json")
     runner = LocalRunner(
         config=config,
         executor=getattr(options, "executor", None),
@@ -175,21 +180,61 @@ def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]
     )
     again = None if run_id is None else _again(spelling, options)
     try:
-        result = runner.run(graph, run_id=run_id)
+        with _ends_on_sigterm():
+            result = runner.run(graph, run_id=run_id)
     except LokkiError as error:
         if watch.failure is None and not watch.started:
             raise
-        _explain(error, watch, again)
-    except KeyboardInterrupt:
-        complain("\nInterrupted." + _kept(watch, again))
-        sys.exit(_INTERRUPTED)
+        explain(error, watch, again)
+    except KeyboardInterrupt as error:
+        complain("" if watch.json else "\nInterrupted." + kept(watch, again))
+        sys.exit(143 if error.args == ("SIGTERM",) else _INTERRUPTED)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: the step's own exception, explained
-        _explain(error, watch, again)
-    print(result)
+        explain(error, watch, again)
+    print_result(result)
+
+
+@contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """Whoever stops the process politely gets what Ctrl-C gives: what is finished is kept."""
+    import signal
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _given(flow: Flow, rest: list[str]) -> dict[str, object]:
+    """The flow parameters on the command line; a mistyped option of the command is recognised."""
+    try:
+        return parse_flags(flow.parameters, rest)
+    except ParameterError as error:
+        hint = nearest(f"--{error.parameter.replace('_', '-')}", _OPTIONS)
+        if "Unexpected parameter" in str(error) and "did you mean" not in str(error) and hint:
+            raise ParameterError(str(error).partition(";")[0] + hint, error.parameter) from None
+        raise
 
 
 def _again(spelling: str, options: argparse.Namespace) -> str:
-    return f"{spelling.replace('COMMAND', 'run')} --resume" + (f" --run-id {options.run_id}" if options.run_id else "")
+    """The command that goes on with this run in the same way."""
+    named = {"--run-id": options.run_id, "--executor": getattr(options, "executor", None)}
+    flags = [f" {flag} {quoted(value)}" for flag, value in named.items() if value]
+    return f"{spelling.replace('COMMAND', 'run')} --resume{''.join(flags)}"
+
+
+def quoted(text: str) -> str:
+    """The text as a shell takes it for one word."""
+    import shlex
+
+    return shlex.quote(text)
 
 
 def _configuration(flow: Flow, options: argparse.Namespace) -> LokkiConfig:
@@ -220,9 +265,9 @@ def _which_run(
     from lokki.runs import Runs, new_id
 
     if not resume:
-        return options.run_id or new_id(), given
+        return new_id() if options.run_id is None else options.run_id, given
     runs = Runs(config.local.state_dir)
-    run_id = options.run_id or runs.last(flow.name)
+    run_id = runs.last(flow.name) if options.run_id is None else options.run_id
     known = {parameter.name for parameter in flow.parameters}
     kept = {name: value for name, value in runs.params(flow.name, run_id).items() if name in known}
     return run_id, {**kept, **given}
@@ -241,53 +286,10 @@ def _made(flow: Flow, params: Mapping[str, Any]) -> FlowGraph:
         raise RunError(f"The flow function {flow.fn.__name__!r} failed before any step ran.") from error
 
 
-class _Watch:
-    """The listener of a run from the command line: it also remembers what the last words need."""
-
-    def __init__(self, log: Listener) -> None:
-        self._log = log
-        self.started = False
-        self.failure: StepFailed | None = None
-        self.map: MapFinished | None = None
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self.started = True
-        elif isinstance(event, StepFailed):
-            self.failure = self.failure or event
-        elif isinstance(event, MapFinished):
-            self.map = event
-        self._log(event)
-
-
 def _log(config: LokkiConfig, flow: Flow) -> Listener:
     from lokki.logging import listener
 
     return listener(config.logging, flow=flow.name)
-
-
-def _explain(error: BaseException, watch: _Watch, again: str | None) -> NoReturn:
-    """A failure: the user's traceback when a step failed, then where it was and how to go on."""
-    failure = watch.failure
-    if failure is None:
-        from lokki.runtime.failure import user_trace
-
-        complain(f"error: {error}" if isinstance(error, LokkiError) else user_trace(error).rstrip())
-    else:
-        where = f" on item {'.'.join(map(str, failure.index))}: {failure.item}" if failure.index else ""
-        complain(f"\n{failure.trace.rstrip()}\n\nStep {failure.node!r} failed{where}.")
-    if again is not None:
-        complain(_kept(watch, again).strip())
-    sys.exit(1)
-
-
-def _kept(watch: _Watch, again: str | None) -> str:
-    if again is None:
-        return ""
-    done = ""
-    if watch.map is not None and watch.map.done < watch.map.total:
-        done = f" ({watch.map.done:,} of {watch.map.total:,} items of {watch.map.step})"
-    return f" What is finished{done} is kept. Go on with: {again}"
 
 
 def _graph_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
@@ -299,7 +301,7 @@ def _graph(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[s
 
     from lokki.drawing import svg, tree
 
-    graph = _made(flow, parse_flags(flow.parameters, rest))
+    graph = _made(flow, _given(flow, rest))
     match getattr(options, "format", "tree"):
         case "mermaid":
             text = graph.to_mermaid()

@@ -20,7 +20,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
-from lokki.errors import StoreError
+from lokki.errors import LokkiError, StoreError
 from lokki.jsonable import plain
 
 T = TypeVar("T")
@@ -55,6 +55,8 @@ def encode(value: Any) -> bytes:
     """The value as a frame."""
     try:
         return pickle.dumps(value, 5)
+    except LokkiError:
+        raise
     except _ERRORS as error:
         raise _unpicklable(value, error) from error
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from lokki.cli import Parser, complain, exiting, flow_command, loading
+from lokki.cli import Parser, exiting, flow_command, loading, quoted
 from lokki.decorators import Flow
 from lokki.errors import GraphValidationError, RunError
+from lokki.outcome import complain
 
 if TYPE_CHECKING:
     from lokki.runs import RunRecord, Runs
@@ -88,7 +89,7 @@ def _flow_of(target: str) -> tuple[Flow, str]:
         raise GraphValidationError(
             f"There is no single flow{f' {wanted!r}' if wanted else ''} in {path}: {found}{how}."
         )
-    return chosen[0], f"lokki COMMAND {target}"
+    return chosen[0], f"lokki COMMAND {quoted(target)}"
 
 
 def _imported(path: str) -> Any:

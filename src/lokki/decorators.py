@@ -43,7 +43,7 @@ class Flow:
     def __repr__(self) -> str:
         return f"<flow {self.name}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> FlowGraph:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> FlowGraph:
         """The graph of this flow with these parameters."""
         places = [each.name for each in self.parameters if each.role != "extra"]
         if len(args) > len(places):

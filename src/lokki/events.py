@@ -118,6 +118,7 @@ class RunFinished:
     flow: str
     status: str
     seconds: float
+    error: str = ""
 
 
 Event = (

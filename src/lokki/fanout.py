@@ -289,7 +289,7 @@ class _Window:
         )
         return RunError(
             f"A worker process died while it ran {items} of the map of {self._node.label!r}. It may have run out of "
-            'memory, or crashed in a native library; [local] executor = "inline" runs the items here, one by one.'
+            "memory, or crashed in a native library; with --executor inline the items run here, one by one."
         )
 
     def _abandon(self) -> None:

@@ -95,6 +95,8 @@ class JsonLog:
         if isinstance(event, RunStarted):
             self._flow = event.flow
         level = _level(event)
+        if isinstance(event, RunFinished) and event.status != "success":
+            level = _LEVEL_OF_STATUS[event.status]  # a program learns from the log alone how the run ended
         if level not in self._shown or not self._is_due(event):
             return
         name, said_first, said_last = _facts(event)
@@ -271,7 +273,7 @@ def _facts(event: Event) -> tuple[str, dict[str, Any], dict[str, Any]]:
         case RunStarted():
             return "run_start", {}, {}
         case RunFinished():
-            return "run_complete", _took(event.seconds) | {"status": event.status}, {}
+            return "run_complete", _took(event.seconds) | {"status": event.status}, {"error": event.error}
         case StepStarted() | StepFinished() | StepRetried() | StepFailed():
             return _step_facts(event)
         case MapStarted() | MapProgress() | MapFinished():

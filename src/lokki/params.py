@@ -116,13 +116,15 @@ def _checked(parameter: Parameter, how: Callable[[Kind, Any], object], value: ob
 def parse_flags(parameters: Sequence[Parameter], argv: Sequence[str]) -> dict[str, object]:
     """Typed values by name from `--name value`, `--name=value` and, for a yes or no, `--name` and `--no-name`.
 
-    The last one wins. A value that starts with `--` is written with `=`.
+    A flag that is given again adds to a list, and replaces any other value. A value that starts with `--` is written
+    with `=`.
     """
     values: dict[str, object] = {}
     words = list(reversed(argv))
     while words:
         name, value = _next_flag(parameters, words)
-        values[name] = value
+        earlier = values.get(name)
+        values[name] = [*earlier, *value] if isinstance(earlier, list) and isinstance(value, list) else value
     return values
 
 

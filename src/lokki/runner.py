@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lokki.errors import ConfigurationError, GraphTypeError, RunError
 from lokki.events import Event, Listener, RunFinished, RunStarted
-from lokki.graph import FlowGraph
-from lokki.pools import Borrowed, Pool, Processes, open_pool
+from lokki.graph import FlowGraph, Map
+from lokki.pools import Borrowed, Pool, Processes, Threads, open_pool
 from lokki.runs import FAILED, INTERRUPTED, SUCCESS, RunFolder, Runs
 from lokki.runtime.failure import StepFailure, summary
 from lokki.runtime.invoke import picked
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lokki.store.protocol import TransientStore
 
 _UNNAMED = "local-run"
+_MOST_THREADS = 256
 
 
 class LocalRunner:
@@ -42,7 +43,8 @@ class LocalRunner:
         config: the configuration; by default what `load_config()` finds.
         store: a store object to use instead; a run id given with it resumes from that store.
         executor: "threads", "processes" or "inline"; by default as the configuration says.
-        workers: how many items run at once; 0 lets the executor choose.
+        workers: how many items run at once; 0 lets the executor choose (threads: as many as the highest
+            `concurrency_limit`, and at least four more than there are processors).
         pool: any `concurrent.futures.Executor` (Dask's, Ray's, loky's, MPI's) to run the items of maps on.
         listen: called with each event of the run, in place of the log.
     """
@@ -95,7 +97,7 @@ class LocalRunner:
     def _run(self, graph: FlowGraph, keeper: Keeper, folder: RunFolder | None, run_id: str) -> Any:
         planned = plan(graph, graph.params, signed=keeper.durable)
         tell = _one_at_a_time(self._listener(graph.name))
-        pool: Pool = open_pool(self._executor, self._workers) if self._borrowed is None else Borrowed(self._borrowed)
+        pool = self._pool(graph)
         walk = Walk(run_id, keeper, pool, tell, threading.Event())
         started = perf_counter()
         tell(RunStarted(run_id, graph.name, kept=folder is not None, resumed=folder is not None and not folder.fresh))
@@ -115,6 +117,15 @@ class LocalRunner:
         status = INTERRUPTED if isinstance(failure, KeyboardInterrupt) else FAILED
         _end(tell, folder, run_id, graph.name, status, started, summary(failure))
         raise failure
+
+    def _pool(self, graph: FlowGraph) -> Pool:
+        if self._borrowed is not None:
+            return Borrowed(self._borrowed)
+        pool = open_pool(self._executor, self._workers)
+        if isinstance(pool, Threads) and not self._workers:  # whoever sets a limit wants as many to run
+            limits = [node.concurrency_limit or 0 for node in graph.walk() if isinstance(node, Map)]
+            pool.workers = max(pool.workers, min(max(limits, default=0), _MOST_THREADS))
+        return pool
 
     @contextmanager
     def _kept(self, graph: FlowGraph, run_id: str | None) -> Iterator[tuple[Keeper, RunFolder | None]]:
@@ -178,7 +189,7 @@ def _end(
 ) -> None:
     if folder is not None:
         folder.finish(status, error)
-    tell(RunFinished(run_id, flow, status, perf_counter() - started))
+    tell(RunFinished(run_id, flow, status, perf_counter() - started, error))
 
 
 def _choice(field: str, value: str, known: tuple[str, ...]) -> str:

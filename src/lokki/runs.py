@@ -69,7 +69,7 @@ class Runs:
     """The kept runs under one state folder."""
 
     def __init__(self, state_dir: str | os.PathLike[str]) -> None:
-        self.state_dir = os.path.abspath(state_dir)
+        self.state_dir = os.path.abspath(os.path.expanduser(state_dir))
 
     @contextmanager
     def open(self, flow: str, run_id: str) -> Iterator[RunFolder]:
@@ -81,7 +81,10 @@ class Runs:
             self._ignore_in_git()
             lock = os.open(os.path.join(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise RunError(f"Run {run_id!r} cannot be kept in {self.state_dir}: {error.strerror}.") from error
+            raise RunError(
+                f"Run {run_id!r} cannot be kept in {self.state_dir}: {error.strerror}. Choose another folder "
+                "(LOKKI_STATE_DIR), or keep nothing (LOKKI_STORE_TYPE=memory)."
+            ) from error
         try:
             if not _locked(lock):
                 holder = os.pread(lock, 20, 0).decode() or "another process"
@@ -135,9 +138,12 @@ class Runs:
             raise StoreError(f"{path} is damaged ({error}); start the run again with its parameters.", path) from error
 
     def prune(self, flow: str, keep: int) -> None:
-        """Remove the oldest runs of a flow so that `keep` are left; a run that is going on is never removed."""
+        """Keep the newest runs of a flow: so many that succeeded, and as many that can still be resumed."""
         if len(_names(os.path.join(self.state_dir, flow, "runs"))) > keep:
-            for record in self.all(flow)[max(keep, 0) :]:
+            records = self.all(flow)
+            done = [record for record in records if record.status == SUCCESS]
+            open_ = [record for record in records if record.status != SUCCESS]
+            for record in done[keep:] + open_[keep:]:
                 self._remove(record)
 
     def clean(self, flow: str | None = None, run_id: str | None = None) -> list[RunRecord]:

@@ -1,24 +1,26 @@
 """Has a step's code changed? A fingerprint of what the function does, not of how its file looks.
 
-It covers the compiled code, the defaults, the values that a closure holds, and the functions and classes of the same
-module that it uses, so that a repaired helper counts as a change and a new comment does not. Of the module's globals
-it covers those whose value is written out in the file (`LIMIT = 10`); others may differ from run to run without the
-step being another.
+It covers the compiled code, the defaults, the values that a closure holds, and the functions and classes that it uses
+of its own and of other modules that are not installed libraries, so that a repaired helper counts as a change and a new
+comment does not. Of a module's globals it covers those whose value is written out in the file (`LIMIT = 10`); others
+may differ from run to run without the step being another.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from lokki.codec import content_hash, digest
 from lokki.errors import StoreError
 
+_LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
 _PLAIN = (str, int, float, bytes, tuple, list, dict, set, type(None))
 _MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where descriptors keep their functions
 
@@ -70,9 +72,30 @@ def _function(fn: FunctionType, seen: set[int]) -> Iterator[bytes]:
         used = fn.__globals__.get(name)
         if isinstance(used, _PLAIN) and name in (written := _written_out(fn.__code__.co_filename)):
             yield _value((name, written[name]), seen)
-        inner = getattr(used, "fn", getattr(used, "__wrapped__", used))
-        if isinstance(inner, FunctionType | type) and used.__module__ == fn.__module__:
-            yield from _parts(used, seen)
+    for each in _used(fn):
+        yield from _parts(each, seen)
+
+
+def _used(fn: FunctionType) -> Iterator[Any]:
+    """The functions and classes of one's own that a function names, also as `module.name`."""
+    names = sorted(_names(fn.__code__))
+    for name in names:
+        used = fn.__globals__.get(name)
+        if isinstance(used, ModuleType):
+            yield from (each for each in map(vars(used).get, names) if _is_own(each, fn))
+        elif _is_own(used, fn):
+            yield used
+
+
+def _is_own(used: Any, fn: FunctionType) -> bool:
+    """Whether this is a function or class of the same module, or of another that was not installed as a library."""
+    inner = getattr(used, "fn", getattr(used, "__wrapped__", used))
+    if not isinstance(inner, FunctionType | type):
+        return False
+    if used.__module__ == fn.__module__:
+        return True
+    path = getattr(sys.modules.get(inner.__module__), "__file__", None) or ""
+    return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_LIBRARIES)
 
 
 def _written_out(path: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from lokki.errors import LokkiError
 
+_MESSAGE = 2_000  # characters of a message that are told
+_TRACE = 8_000  # characters of a traceback that are told from its beginning, and as many from its end
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -80,8 +82,12 @@ def portable(error: BaseException) -> bytes:
 
 
 def summary(error: BaseException) -> str:
-    """`ValueError: message`."""
-    text = str(error)
+    """`ValueError: message`; a long message is cut, and one that cannot be had is left out."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - it is the user's code
+        text = "(its message cannot be shown)"
+    text = _cut(text, _MESSAGE)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -92,7 +98,8 @@ def user_trace(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error)
     for each in _chained(told):
         each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(_OURS)]
-    return "".join(told.format())
+    text = "".join(told.format())
+    return text if len(text) <= 2 * _TRACE else f"{text[:_TRACE]}\n[...]\n{text[-_TRACE:]}"
 
 
 def _chained(told: Any) -> Iterator[Any]:
@@ -111,4 +118,8 @@ def shown(value: Any, limit: int = 80) -> str:
         text = teller.repr(value)
     except Exception:  # noqa: BLE001 - a repr is the user's code
         text = f"<{type(value).__name__}>"
-    return " ".join(text.split())[:limit]
+    return _cut(" ".join(text.split()), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

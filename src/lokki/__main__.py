@@ -1,0 +1,5 @@
+"""`python -m lokki` is the `lokki` command."""
+
+from lokki.console import console
+
+console()
