@@ -23,6 +23,7 @@ from lokki.events import (
     MapStarted,
     RunFinished,
     RunStarted,
+    RunStopping,
     StepFailed,
     StepFinished,
     StepRetried,
@@ -203,6 +204,7 @@ def took(seconds: float, milliseconds: int) -> dict[str, float]:
             "run_complete",
             took(5.0, 5000) | {"status": "failed", "error": "ValueError: x"},
         ),
+        (RunStopping("r1", 2.0), "WARNING", "run_stop", {}),
         (StepStarted("r1", "x"), "INFO", "step_start", X),
         (
             StepFinished("r1", "x", 2, 2.34549),

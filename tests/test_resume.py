@@ -530,6 +530,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(executor: str, long
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Interrupted. What is finished" in err
+    assert ("[WARNING] Stopping: what is being worked on has 2s to finish" in err) == (executor != "inline")
     assert f"Go on with: python {long} run --resume" in err
     assert "Traceback" not in err
     before = ticks()

@@ -17,8 +17,12 @@ def give():
     return _held.pop()
 
 
-def over(step, count: int, *more) -> None:
+def run_all(step, count: int, *more) -> None:
     in_order(Parallel(n_jobs=CORES)(delayed(step)(item, *more) for item in range(count)))
+
+
+def over(step, count: int, *more) -> None:
+    run_all(step, count, *more)
     get_reusable_executor().shutdown(wait=True)  # so that what its processes took is counted
 
 
@@ -40,7 +44,7 @@ def map_durable(count: int) -> dict[str, float]:
 
 
 def spins(count: int) -> dict[str, float]:
-    return {"figure": beyond_ideal(count, lambda size: over(spin, size))}
+    return {"figure": beyond_ideal(count, lambda size: run_all(spin, size))}
 
 
 def value(kind: str) -> dict[str, float]:
@@ -55,7 +59,7 @@ def value(kind: str) -> dict[str, float]:
 
 
 def resume(count: int) -> dict[str, float]:
-    over(Memory("kept", verbose=0).cache(flaky), count, count * 9 // 10)
+    run_all(Memory("kept", verbose=0).cache(flaky), count, count * 9 // 10)
     return {"figure": ran_again()}
 
 

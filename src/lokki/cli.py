@@ -187,6 +187,7 @@ def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]
             raise
         explain(error, watch, again)
     except KeyboardInterrupt as error:
+        _hear_no_more_interrupts()
         complain("" if watch.json else "\nInterrupted." + kept(watch, again))
         sys.exit(143 if error.args == ("SIGTERM",) else _INTERRUPTED)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: the step's own exception, explained
@@ -210,6 +211,14 @@ def _ends_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _hear_no_more_interrupts() -> None:
+    """What is left is to say how the run can go on; another Ctrl-C must not cut that off."""
+    import signal
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _given(flow: Flow, rest: list[str]) -> dict[str, object]:

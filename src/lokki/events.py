@@ -111,6 +111,14 @@ class MapFinished:
 
 
 @frozen
+class RunStopping:
+    """The run was interrupted; what is being worked on has so many seconds to finish."""
+
+    run: str
+    seconds: float
+
+
+@frozen
 class RunFinished:
     """A run is over; `status` is "success", "failed" or "interrupted"."""
 
@@ -130,6 +138,7 @@ Event = (
     | MapStarted
     | MapProgress
     | MapFinished
+    | RunStopping
     | RunFinished
 )
 Listener = Callable[[Event], None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import RunError
-from lokki.events import Event, MapFinished, MapProgress, MapStarted
+from lokki.events import Event, MapFinished, MapProgress, MapStarted, RunStopping
 from lokki.pools import Borrowed, Fan, Inline, Pool, Processes, Threads
 from lokki.runtime.failure import Cancelled
 from lokki.runtime.keeping import Keeper, Output, Part, Storing
@@ -140,6 +140,8 @@ class FanOut:
                 self.report(fan.done, fan.errors)
         except KeyboardInterrupt:
             stop.set()
+            if not fan.finished.is_set():
+                self._walk.tell(RunStopping(self._walk.run, _PATIENCE))
             fan.finished.wait(_PATIENCE)
             raise
         finally:
@@ -297,6 +299,8 @@ class _Window:
         deadline = perf_counter() + _PATIENCE
         for future in [each for each in self._flying if each.cancel()]:
             del self._flying[future]
+        if self._flying:
+            self._walk.tell(RunStopping(self._walk.run, _PATIENCE))
         while self._flying and (left := deadline - perf_counter()) > 0:
             self._receive(left)
         if self._flying and isinstance(self._pool, Processes):

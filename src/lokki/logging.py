@@ -21,6 +21,7 @@ from lokki.events import (
     MapStarted,
     RunFinished,
     RunStarted,
+    RunStopping,
     StepFailed,
     StepFinished,
     StepRetried,
@@ -35,7 +36,7 @@ _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m"}
 _NO_COLOUR = "\x1b[0m"
 _USUAL_COLUMNS = 80
 
-_RunEvent = RunStarted | RunFinished
+_RunEvent = RunStarted | RunStopping | RunFinished
 _StepEvent = StepStarted | StepFinished | StepRetried | StepFailed
 _MapEvent = MapStarted | MapProgress | MapFinished
 
@@ -173,7 +174,7 @@ def _level(event: Event) -> str:
             return "DEBUG"
         case RunStarted() | StepStarted() | StepFinished() | MapStarted() | MapProgress():
             return "INFO"
-        case StepRetried():
+        case StepRetried() | RunStopping():
             return "WARNING"
         case StepFailed():
             return "ERROR"
@@ -197,7 +198,7 @@ def _status(event: StepFinished | MapFinished) -> str:
 
 def _sentence(event: Event) -> str:
     match event:
-        case RunStarted() | RunFinished():
+        case RunStarted() | RunStopping() | RunFinished():
             return _run_sentence(event)
         case StepStarted() | StepFinished() | StepRetried() | StepFailed():
             return f"Step '{event.node}' {_step_sentence(event)}"
@@ -213,6 +214,8 @@ def _run_sentence(event: _RunEvent) -> str:
             return f"Run '{event.run}' goes on: finished work is reused"
         case RunStarted():
             return f"Run '{event.run}' of flow '{event.flow}' started"
+        case RunStopping():
+            return f"Stopping: what is being worked on has {event.seconds:g}s to finish; Ctrl-C again ends it at once"
         case RunFinished():
             return f"Run '{event.run}' of flow '{event.flow}' ended after {event.seconds:.3f}s (status={event.status})"
         case _:
@@ -272,6 +275,8 @@ def _facts(event: Event) -> tuple[str, dict[str, Any], dict[str, Any]]:
     match event:
         case RunStarted():
             return "run_start", {}, {}
+        case RunStopping():
+            return "run_stop", {}, {}
         case RunFinished():
             return "run_complete", _took(event.seconds) | {"status": event.status}, {"error": event.error}
         case StepStarted() | StepFinished() | StepRetried() | StepFailed():

@@ -16,6 +16,7 @@ from lokki.events import (
     MapStarted,
     RunFinished,
     RunStarted,
+    RunStopping,
     StepFailed,
     StepFinished,
     StepRetried,
@@ -75,7 +76,15 @@ class PlainProgress:
             case MapFinished():
                 owed = self._due.forget(event) != event.total == event.done > 0
                 return (_plain_line(event) if owed else "") + lines
-            case RunStarted() | RunFinished() | StepStarted() | StepFinished() | StepRetried() | StepFailed():
+            case (
+                RunStarted()
+                | RunStopping()
+                | RunFinished()
+                | StepStarted()
+                | StepFinished()
+                | StepRetried()
+                | StepFailed()
+            ):
                 return lines
             case _:
                 assert_never(event)
@@ -102,7 +111,7 @@ class LiveProgress:
                 return _live_line(event, self._columns()) if event.total else ""
             case MapFinished() | RunFinished():
                 return ""
-            case RunStarted() | StepStarted() | StepFinished() | StepRetried() | StepFailed():
+            case RunStarted() | RunStopping() | StepStarted() | StepFinished() | StepRetried() | StepFailed():
                 return self._bar
             case _:
                 assert_never(event)
