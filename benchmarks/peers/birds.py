@@ -1,4 +1,4 @@
-"""The flow of the first page of the documentation, started as a script."""
+"""A whole flow, started as a script: a list of three, a map, a join."""
 
 from __future__ import annotations
 

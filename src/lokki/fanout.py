@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import threading
     from concurrent.futures import Future
 
-_TICK = 0.1  # seconds between two reports at most
+_TICK = 0.1  # seconds between two reports
+_GLANCE = 0.005  # seconds between two looks at how long items take, while one worker runs them
+_SHORT = 0.0001  # seconds of an item that is not worth another thread
 _SLICE = 0.05  # seconds of work in a slice
 _PATIENCE = 2.0  # seconds that items in flight have to finish after Ctrl-C
 
@@ -134,10 +136,9 @@ class FanOut:
         try:
             if self._index or isinstance(pool, Inline):
                 fan.join(pool, limit)
+                fan.finished.wait()
             else:
-                fan.hand_over(pool, limit)
-            while not fan.finished.wait(_TICK):
-                self.report(fan.done, fan.errors)
+                self._watch(fan, pool, limit)
         except KeyboardInterrupt:
             stop.set()
             if not fan.finished.is_set():
@@ -149,6 +150,22 @@ class FanOut:
         raise_first(fan.errors)
         if stop.is_set():
             raise Cancelled("the run was stopped")
+
+    def _watch(self, fan: Fan, pool: Threads, limit: int) -> None:
+        """Have workers run the items, and tell how far they are.
+
+        One worker begins; the others join unless items are so short that threads would only stand in each other's way.
+        """
+        workers, seen, told = 1, 0, perf_counter()
+        fan.hand_over(pool, 1)
+        while not fan.finished.wait(_TICK if workers == limit else _GLANCE):
+            if workers < limit and fan.done - seen < _GLANCE / _SHORT:
+                fan.hand_over(pool, limit - workers)
+                workers = limit
+            seen, now = fan.done, perf_counter()
+            if now - told >= _TICK:
+                told = now
+                self.report(fan.done, fan.errors)
 
     def _one(self, position: int) -> None:
         index = (*self._index, position)

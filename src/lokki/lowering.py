@@ -13,6 +13,7 @@ class Lowering:
     def __init__(self, parameters: tuple[str, ...]) -> None:
         self._parameters = parameters
         self._used: set[str] = set()
+        self._last: dict[str, int] = {}  # by name, the number given last
 
     def chain(self, end: StepNode | MapBlock, entry: Ref | None) -> tuple[tuple[Node, ...], Ref]:
         """The nodes of the chain that ends here, fed by `entry`; and the last one's result."""
@@ -50,9 +51,9 @@ class Lowering:
         return Map(id_, entry, body, block.concurrency_limit, block.batch_size, block.direct_pass)
 
     def _id(self, name: str) -> str:
-        unique, number = name, 1
+        unique = name
         while unique in self._used:
-            number += 1
+            self._last[name] = number = self._last.get(name, 1) + 1
             unique = f"{name}-{number}"
         self._used.add(unique)
         return unique

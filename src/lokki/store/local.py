@@ -19,6 +19,7 @@ from lokki.errors import StoreError
 from lokki.store.journal import Journal
 from lokki.store.protocol import BlobStore, Index, Kept, damaged, folder, missing, output_key
 
+_JOURNAL = "parts.log"
 _FILES = 64  # so many steps of a run have a file for their output, however small it is
 
 
@@ -38,6 +39,7 @@ class LocalStore(BlobStore):
         self._journals: dict[str, Journal] = {}
         self._runs: set[str] = set()
         self._files: dict[str, set[str]] = {}  # by run, the steps whose outputs have a file
+        self._earlier: set[str] = set()  # the runs whose journal was there before this object stored anything
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -121,18 +123,23 @@ class LocalStore(BlobStore):
 
     def _gets_a_file(self, flow_name: str, run_id: str, step_name: str) -> bool:
         """Whether the output of a step goes under its own key: so do the first of a run, and what has one already."""
-        files = self._files.setdefault(folder(flow_name, run_id), set())
+        run = folder(flow_name, run_id)
+        if run not in self._files:
+            self._files[run] = set()
+            if os.path.exists(os.path.join(self.base_dir, run, _JOURNAL)):
+                self._earlier.add(run)
+        files = self._files[run]
         if step_name not in files and len(files) >= _FILES:
             return False
         files.add(step_name)
-        return self._seal(flow_name, run_id, step_name, ()) is None
+        return run not in self._earlier or self._seal(flow_name, run_id, step_name, ()) is None
 
     def _journal(self, flow_name: str, run_id: str) -> Journal:
         key = folder(flow_name, run_id)
         journal = self._journals.get(key)
         if journal is None:
             with self._lock:
-                journal = self._journals.setdefault(key, Journal(os.path.join(self.base_dir, key, "parts.log")))
+                journal = self._journals.setdefault(key, Journal(os.path.join(self.base_dir, key, _JOURNAL)))
         return journal
 
     @contextmanager
