@@ -227,6 +227,58 @@ def test_a_helper_in_another_module_of_ones_own_counts(at_home: Path, ticks: Tic
         assert out == f"[{100 * factor + 1}]\n", err
 
 
+def test_a_map_whose_source_was_renamed_and_renamed_back_is_right(ticks: Ticks) -> None:
+    def renamed(name: str, numbers: list[int]) -> Any:
+        def source() -> Any:
+            return numbers
+
+        source.__name__ = name
+
+        @flow
+        def names() -> Any:
+            return step(source)().map(flows.double).agg(flows.total)
+
+        return names()
+
+    assert kept(renamed("fetch", [1, 2])) == 6
+    assert kept(renamed("load", [100, 200])) == 600
+    assert kept(renamed("fetch", [1, 2])) == 6
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_a_direct_body_that_ends_in_a_map(executor: str) -> None:
+    def ending(direct: bool) -> Any:
+        @flow
+        def ends() -> Any:
+            return flows.numbers(3).map(up_to.map(flows.double), direct_pass=direct)
+
+        return ends()
+
+    wanted = [[0, 2, 4], [200, 202, 204], [400, 402, 404]]
+    for direct in (True, True, False, True):
+        assert kept(ending(direct), executor=executor) == wanted
+
+
+def test_code_given_as_an_argument_or_held_by_a_class_counts(ticks: Ticks) -> None:
+    def given(n: int) -> Any:
+        class Limits:
+            high = n
+
+        @step
+        def apply(x: int, fn: Any) -> Any:
+            tick(x)
+            return fn(x), Limits.high
+
+        @flow
+        def applied() -> Any:
+            return flows.numbers(1).map(apply, fn=(lambda x: x + 1) if n < 3 else (lambda x: x + 2))
+
+        return applied()
+
+    assert [kept(given(n)) for n in (1, 1, 2, 3)] == [[(1, 1)], [(1, 1)], [(1, 2)], [(2, 3)]]
+    assert ticks() == Counter({"0": 3})
+
+
 def test_inside_an_item_the_finished_steps_are_kept(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     @step
     def before(x: int) -> int:
@@ -399,6 +451,17 @@ def test_a_run_that_is_going_on_is_neither_pruned_nor_cleaned_nor_started_twice(
     assert [record.status for record in runs.all()] == ["killed"]
     assert [record.run_id for record in runs.clean("counted-flow", "r")] == ["r"]
     assert runs.all() == []
+
+
+def test_what_run_json_says_of_its_place_is_not_believed(at_home: Path) -> None:
+    victim = at_home / "victim"
+    victim.mkdir()
+    kept(flows.counted_flow(1))
+    path = at_home / ".lokki/counted-flow/runs/r/run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "run_id": "../../../victim"}))
+    assert [each.run_id for each in Runs(".lokki").clean()] == ["r"]
+    assert victim.exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 81, "a b", "-x"])

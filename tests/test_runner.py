@@ -619,6 +619,49 @@ def test_a_retry_that_waits_is_given_up_when_another_item_fails() -> None:
         LocalRunner(listen=listen, workers=2).run(fetching())
 
 
+@pytest.mark.parametrize("mode_name", ["threads", "a store", "processes"])
+def test_an_attempt_does_not_see_what_an_earlier_one_did_to_its_arguments(mode_name: str) -> None:
+    graph = _named(lambda: three().next(eaten).next(listed))()
+    assert MODES[mode_name](listen=silent).run(graph) == [6, 3]
+
+
+@step(retry={"retries": 1, "delay": 0})
+def eaten(xs: Any) -> Any:
+    if not hasattr(eaten, "seen"):
+        object.__setattr__(eaten, "seen", True)
+        xs.pop()
+        raise ValueError
+    object.__delattr__(eaten, "seen")
+    return [sum(xs), len(xs)]
+
+
+@pytest.mark.parametrize("executor", ["threads", "inline"])
+def test_a_batch_is_not_finished_after_a_failure(executor: str, ticks: Callable[[], Counter[str]]) -> None:
+    @step
+    def second(x: int) -> int:
+        flows.tick(x)
+        if x == 1:
+            raise ValueError(f"no {x}")
+        return x
+
+    with pytest.raises(ValueError, match="no 1"):
+        run(_named(lambda: flows.numbers(20).map(second, batch_size=20))(), executor=executor)
+    assert ticks() == Counter("01")
+
+
+def test_a_slice_that_takes_long_is_cut_and_sent_again() -> None:
+    assert run(_named(lambda: flows.numbers(1_200).map(slow_at_the_end))(), executor="processes", workers=2) == list(
+        range(1_200)
+    )
+
+
+@step
+def slow_at_the_end(x: Any) -> Any:
+    if x >= 1_196:
+        time.sleep(0.3)
+    return x
+
+
 # --- graphs that are no chain
 
 
@@ -769,6 +812,32 @@ def test_events_are_told_one_at_a_time() -> None:
         inside.release()
 
     LocalRunner(listen=listen, workers=8).run(_named(lambda: flows.numbers(500).map(same))())
+
+
+@pytest.mark.parametrize("executor", ["threads", "inline", "processes"])
+def test_a_listener_that_fails_ends_the_run(executor: str) -> None:
+    def listen(event: Event) -> None:
+        if isinstance(event, MapProgress):
+            raise LookupError("deaf")
+
+    with pytest.raises(LookupError, match="deaf"):
+        LocalRunner(listen=listen, executor=executor).run(_named(lambda: flows.numbers(30).map(same))())
+
+
+def test_ending_a_pool_leaves_other_processes_alone() -> None:
+    import multiprocessing
+
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+
+    def listen(event: Event) -> None:
+        if isinstance(event, MapStarted):
+            other.start()
+
+    with pytest.raises(ValueError, match="not two"):
+        LocalRunner(listen=listen, executor="processes").run(picky_flow())
+    assert other.is_alive()
+    other.kill()
+    other.join()
 
 
 # --- settings

@@ -200,7 +200,11 @@ def _ends_on_sigterm() -> Iterator[None]:
     """Whoever stops the process politely gets what Ctrl-C gives: what is finished is kept."""
     import signal
 
+    process = os.getpid()
+
     def stop(*_: Any) -> None:
+        if os.getpid() != process:  # a child of this process has the handler too, until it sets its own
+            os._exit(143)
         raise KeyboardInterrupt("SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():

@@ -139,9 +139,9 @@ class FanOut:
                 fan.finished.wait()
             else:
                 self._watch(fan, pool, limit)
-        except KeyboardInterrupt:
+        except BaseException as error:
             stop.set()
-            if not fan.finished.is_set():
+            if isinstance(error, KeyboardInterrupt) and not fan.finished.is_set():
                 self._walk.tell(RunStopping(self._walk.run, _PATIENCE))
             fan.finished.wait(_PATIENCE)
             raise
@@ -232,17 +232,18 @@ class _Window:
         self._at = self._done = 0
         self._size = node.batch
         self._errors: list[BaseException] = []
+        self._again: list[Sequence[int]] = []  # what a slice that took too long left over
         self._flying: dict[Future[Slice], Sequence[int]] = {}
 
     def run(self) -> None:
         """Run all of it; an error is raised when what was on its way has come back."""
         try:
-            while self._flying or (self._at < len(self._todo) and not self._errors):
+            while self._flying or ((self._again or self._at < len(self._todo)) and not self._errors):
                 self._send()
                 self._receive(_TICK)
                 self._fan.report(self._done, self._errors)
-        except KeyboardInterrupt:
-            self._abandon()
+        except BaseException as error:
+            self._abandon(isinstance(error, KeyboardInterrupt))
             raise
         finally:
             self._fan.count(self._done, self._errors)
@@ -256,11 +257,21 @@ class _Window:
         return keeper if keeper.store.shared and isinstance(self._pool, Processes) else None
 
     def _send(self) -> None:
-        while self._at < len(self._todo) and len(self._flying) < self._wide and not self._errors:
-            positions = self._todo[self._at : self._at + self._size]
+        while len(self._flying) < self._wide and not self._errors and (positions := self._next()):
             frames = [self._fan.frame(position) for position in positions]
-            self._at += len(positions)
-            self._flying[self._pool.executor.submit(self._run_slice, self._job, positions, frames)] = positions
+            try:
+                future = self._pool.executor.submit(self._run_slice, self._job, positions, frames)
+            except RuntimeError as error:  # the pool broke, or somebody closed it
+                self._errors.append(self._lost(error))
+            else:
+                self._flying[future] = positions
+
+    def _next(self) -> Sequence[int]:
+        if self._again:
+            return self._again.pop()
+        positions = self._todo[self._at : self._at + self._size]
+        self._at += len(positions)
+        return positions
 
     def _receive(self, seconds: float) -> None:
         from concurrent.futures import FIRST_COMPLETED, wait
@@ -284,8 +295,14 @@ class _Window:
             value = self._walk.stored(self._node.body, (position,)) if keeper.durable else made.values[place]
             self._fan.put(position, value, mark)
         self._done += len(made.marks)
+        left = positions[len(made.marks) :]
         if made.error is not None:
             self._errors.append(made.error)
+            for future in [each for each in self._flying if each.cancel()]:
+                del self._flying[future]
+        elif left:
+            half = max(len(left) // 2, self._node.batch)
+            self._again += [each for each in (left[:half], left[half:]) if each]
         self._resize(made)
 
     def _resize(self, made: Slice) -> None:
@@ -303,6 +320,8 @@ class _Window:
             return error
         lost = sorted(position for positions in self._flying.values() for position in positions)
         self._flying.clear()  # with one process the pool ends, and everything that was on its way is lost
+        if not lost:
+            return RunError(f"The pool for the map of {self._node.label!r} is broken: {error}")
         items = (
             f"item {lost[0]}" if len(lost) == 1 else f"one of the {len(lost)} items between {lost[0]} and {lost[-1]}"
         )
@@ -311,12 +330,12 @@ class _Window:
             "memory, or crashed in a native library; with --executor inline the items run here, one by one."
         )
 
-    def _abandon(self) -> None:
+    def _abandon(self, interrupted: bool) -> None:
         """After Ctrl-C: keep what finishes soon, and give up the rest."""
         deadline = perf_counter() + _PATIENCE
         for future in [each for each in self._flying if each.cancel()]:
             del self._flying[future]
-        if self._flying:
+        if self._flying and interrupted:
             self._walk.tell(RunStopping(self._walk.run, _PATIENCE))
         while self._flying and (left := deadline - perf_counter()) > 0:
             self._receive(left)

@@ -65,6 +65,7 @@ def _made(cls: type[T], eq: bool) -> type[T]:
     setattr(made, "__match_args__", tuple(fields))  # noqa: B010 - a type checker knows it as constant
     made.__dataclass_fields__ = _Asked(_dataclass_fields)
     made.__signature__ = _Asked(_signature)
+    made.__replace__ = replace  # of `copy.replace`
     made.__init__, made.__setattr__, made.__delattr__ = _init, _refuse, _refuse
     if "__repr__" not in vars(cls):
         made.__repr__ = _repr

@@ -1,7 +1,7 @@
 """Where the items of a map run: here in turn, in threads, in processes, or on any `concurrent.futures.Executor`.
 
 `Inline` and `Threads` share this process's memory: workers take the next item from a `Fan` themselves. An executor may
-be anywhere: it is sent slices of pickled items (`lokki.remote`).
+be anywhere: it is sent slices of pickled items (`lokki.fanout`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -83,16 +83,14 @@ class Processes:
     def __init__(self, workers: int = 0) -> None:
         self.workers = workers or os.cpu_count() or 1
         self._executor: Executor | None = None
-        self._others: set[Any] = set()
 
     @property
     def executor(self) -> Executor:
         """The pool itself."""
         if self._executor is None:
             from concurrent.futures import ProcessPoolExecutor
-            from multiprocessing import active_children, get_context
+            from multiprocessing import get_context
 
-            self._others = set(active_children())
             self._executor = ProcessPoolExecutor(
                 self.workers, get_context(_start_method()), _settle_in, (dict(os.environ), os.getcwd())
             )
@@ -105,10 +103,9 @@ class Processes:
 
     def kill(self) -> None:
         """End the processes now."""
-        from multiprocessing import active_children
-
         if self._executor is not None:
-            for process in set(active_children()) - self._others:
+            workers = getattr(self._executor, "_processes", None) or {}  # it has no public way to end them at once
+            for process in list(workers.values()):
                 process.kill()
             self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -116,9 +113,9 @@ class Processes:
 class Borrowed:
     """An executor that someone else made and closes."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, workers: int = 0) -> None:
         self.executor = executor
-        self.workers = getattr(executor, "_max_workers", 0) or os.cpu_count() or 1
+        self.workers = workers or getattr(executor, "_max_workers", 0) or os.cpu_count() or 1
 
     def close(self) -> None:
         """It is not ours to close."""
@@ -149,7 +146,8 @@ def _settle_in(environ: dict[str, str], folder: str) -> None:
     """A worker process sees the environment of the run, and leaves Ctrl-C to the process that started it."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: None)  # what a step starts is still interrupted, as with SIG_IGN it was not
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
@@ -210,22 +208,22 @@ class Fan:
         """Run items until there are none left, one fails, or the run is stopped."""
         with self._lock:
             self._active += 1
-        ran = 0
         try:
-            while positions := self._take(ran):
-                ran = 0
+            while positions := self._take():
                 if self._more and self._pool.spare:
                     self._recruit()
                 for position in positions:
+                    if self._over():
+                        break
                     self._one(position)
-                    ran += 1
+                    self._count()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits for the map must hear of it
             self.errors.append(error)
-            self._take(ran)
-        with self._lock:
-            self._active -= 1
-            if self._active == 0 and (self._over() or self._next >= len(self._todo)):
-                self.finished.set()
+        finally:
+            with self._lock:
+                self._active -= 1
+                if self._active == 0 and (self._over() or self._next >= len(self._todo)):
+                    self.finished.set()
 
     def _recruit(self) -> None:
         with self._lock:
@@ -237,15 +235,18 @@ class Fan:
     def _over(self) -> bool:
         return bool(self.errors) or self._stopped()
 
-    def _take(self, ran: int) -> Sequence[int]:
+    def _take(self) -> Sequence[int]:
         with self._lock:
-            self.done += ran
-            report = self.done >= self._mark
-            if report:
-                self._mark = self.done + self._every
             at = self._next
             positions = self._todo[at:at] if self._over() else self._todo[at : at + self._batch]
             self._next = at + len(positions)
+        return positions
+
+    def _count(self) -> None:
+        with self._lock:
+            self.done += 1
+            report = self.done >= self._mark
+            if report:
+                self._mark = self.done + self._every
         if report:
             self._report()
-        return positions

@@ -120,7 +120,7 @@ class LocalRunner:
 
     def _pool(self, graph: FlowGraph) -> Pool:
         if self._borrowed is not None:
-            return Borrowed(self._borrowed)
+            return Borrowed(self._borrowed, self._workers)
         pool = open_pool(self._executor, self._workers)
         if isinstance(pool, Threads) and not self._workers:  # whoever sets a limit wants as many to run
             limits = [node.concurrency_limit or 0 for node in graph.walk() if isinstance(node, Map)]

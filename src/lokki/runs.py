@@ -46,9 +46,10 @@ class RunFolder:
         self._write()
 
     def finish(self, status: str, error: str = "") -> None:
-        """Write down how the run ended."""
+        """Write down how the run ended, if that can be done: its result or failure counts for more."""
         self.record = self.record._replace(status=status, finished=_now(), error=error)
-        self._write()
+        with suppress(StoreError):
+            self._write()
 
     def save_params(self, params: Mapping[str, Any]) -> None:
         """Keep the parameters for a run that goes on with this one."""
@@ -95,7 +96,13 @@ class Runs:
             _held.add(lock)
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
-            yield RunFolder(path, flow, run_id)
+            folder = RunFolder(path, flow, run_id)
+            try:
+                yield folder
+            except BaseException as error:
+                if folder.record.status == RUNNING:
+                    folder.finish(FAILED, f"{type(error).__name__}: {error}")
+                raise
         finally:
             _held.discard(lock)
             os.close(lock)
@@ -108,6 +115,7 @@ class Runs:
                 path = self._folder(each, run_id)
                 record = _read(path)
                 if record is not None:
+                    record = record._replace(flow=each, run_id=run_id)  # the folders say where it lies
                     dead = record.status == RUNNING and not self._is_running(path)
                     found.append(record._replace(status=KILLED) if dead else record)
         return sorted(found, key=lambda record: record.started, reverse=True)
@@ -210,7 +218,7 @@ def _locked(lock: int) -> bool:
 
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True
 
@@ -218,7 +226,8 @@ def _locked(lock: int) -> bool:
 def _read(path: str) -> RunRecord | None:
     try:
         with open(os.path.join(path, "run.json"), "rb") as file:
-            return RunRecord(**json.load(file))
+            record = RunRecord(**json.load(file))
+            return record if all(isinstance(each, str) for each in record) else None
     except (OSError, ValueError, TypeError):
         return None
 

@@ -13,11 +13,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from enum import Enum
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from lokki.codec import content_hash, digest
+from lokki.codec import content_hash, digest, encode
 from lokki.errors import StoreError
 
 _LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
@@ -28,6 +29,16 @@ _MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where 
 def fingerprint(fn: Callable[..., Any]) -> bytes:
     """Sixteen bytes that change when the code of `fn` does."""
     return digest(b"\0".join(_parts(fn, set())))
+
+
+def argument_hash(value: Any) -> str:
+    """The hash of an argument; functions in it count as their code, and what cannot be pickled is a StoreError."""
+
+    def other(each: Any) -> dict[str, str]:
+        made = digest(b"\0".join(_parts(each, set()))) if callable(each) else digest(encode(each))
+        return {"$other": made.hex()}
+
+    return content_hash(value, other)
 
 
 def _parts(fn: Any, seen: set[int]) -> Iterator[bytes]:
@@ -89,12 +100,16 @@ def _used(fn: FunctionType) -> Iterator[Any]:
 
 def _is_own(used: Any, fn: FunctionType) -> bool:
     """Whether this is a function or class of the same module, or of another that was not installed as a library."""
-    inner = getattr(used, "fn", getattr(used, "__wrapped__", used))
+    inner = used
+    with suppress(RuntimeError):  # a proxy may stand for something that is not there
+        inner = getattr(used, "fn", getattr(used, "__wrapped__", used))
     if not isinstance(inner, FunctionType | type):
         return False
-    if used.__module__ == fn.__module__:
-        return True
-    path = getattr(sys.modules.get(inner.__module__), "__file__", None) or ""
+    return inner.__module__ == fn.__module__ or _is_ones_own(inner.__module__)
+
+
+def _is_ones_own(module: str) -> bool:
+    path = getattr(sys.modules.get(module), "__file__", None) or ""
     return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_LIBRARIES)
 
 
@@ -102,7 +117,7 @@ def _written_out(path: str) -> dict[str, Any]:
     """The names to which a file gives a value that is written out in it, like `LIMIT = 10`."""
     try:
         return _constants(path, os.stat(path).st_mtime_ns)
-    except OSError:  # typed in, or made while running
+    except (OSError, SyntaxError, ValueError):  # typed in, made while running, or half edited
         return {}
 
 
@@ -126,7 +141,7 @@ def _constants(path: str, _changed: int) -> dict[str, Any]:
 
 def _class(cls: type, seen: set[int]) -> Iterator[bytes]:
     for base in cls.__mro__:
-        if base.__module__ == cls.__module__:
+        if base.__module__ == cls.__module__ or _is_ones_own(base.__module__):
             for name, member in vars(base).items():
                 yield from _member(name, member, seen)
 
@@ -136,12 +151,15 @@ def _member(name: str, member: Any, seen: set[int]) -> Iterator[bytes]:
     functions = [each for each in (member, *inner) if isinstance(each, FunctionType)]
     if functions or not name.startswith("__"):  # Python itself adds names like __slotnames__ in the course of a run
         yield name.encode()
+    if not name.startswith("__") and isinstance(member, (*_PLAIN, Enum)):
+        yield _value(member.value if isinstance(member, Enum) else member, seen)
     for each in functions:
         yield from _parts(each, seen)
 
 
 def _code(code: CodeType) -> Iterator[bytes]:
     yield code.co_code
+    yield code.co_exceptiontable
     yield repr((code.co_names, code.co_varnames, code.co_flags)).encode()
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -26,6 +26,7 @@ from lokki.store.packing import Items
 from lokki.store.protocol import Index
 
 Results = dict[str, Output]
+_LONGEST_SLICE = 0.5  # seconds
 
 
 class Walk:
@@ -81,9 +82,14 @@ class Walk:
     def stored(self, graph: PlannedGraph, index: Index) -> Any:
         """The stored result of a graph that is known to be whole."""
         last = graph.last
-        if isinstance(last, PlannedCall):
+        if graph.direct or isinstance(last, PlannedCall):
             return self.keeper.load(last.id, index)
         return self._whole(last, index, self.keeper.load(last.id, index))
+
+    @property
+    def durable(self) -> bool:
+        """Whether values take the road through a store."""
+        return self.keeper.durable
 
     def retrying(self, node: str, index: Index, attempt: int, delay: float, error: str) -> None:
         """A step is about to be tried again."""
@@ -140,7 +146,6 @@ class Walk:
             count, _ = self.keeper.load(node.id, index)
             FanOut(self, node, index, range(count)).reused()
             return found
-        self.keeper.unmark(node.id, index)
         values, marks = FanOut(self, node, index, self._items(node, index, results)).run(run_slice)
         if not self.keeper.durable:
             return Output(values)
@@ -153,7 +158,8 @@ class Walk:
             return _sequence(picked(node.over, results), over)
 
         if isinstance(self.keeper, Storing) and not index:
-            return self.keeper.pack(over, results[over].digest, values, node.batch)
+            tag = digest(repr(node.over.path).encode() + results[over].digest)
+            return self.keeper.pack(over, tag, values, node.batch)
         return values()
 
     def _found(self, node: PlannedNode, index: Index, results: Results) -> Output | None:
@@ -163,7 +169,19 @@ class Walk:
         found = self.keeper.reuse(node.id, index, self._tag(node, results))
         if found is None or isinstance(node, PlannedCall):
             return found
+        if not self._intact(node, index, found.value):
+            return None
         return Output(None, found.digest, lambda: self._whole(node, index, found.value))
+
+    def _intact(self, node: PlannedMap, index: Index, marker: tuple[int, bytes]) -> bool:
+        """Whether the stored items are still those that the map's marker was written for."""
+        count, mark = marker
+        last, places = node.body.last, [(*index, position) for position in range(count)]
+        if digest(b"".join(self.keeper.digest(last.id, place) for place in places)) != mark:
+            return False
+        if node.body.direct or isinstance(last, PlannedCall):
+            return True
+        return all(self._intact(last, place, self.keeper.load(last.id, place)) for place in places)
 
     def _whole(self, node: PlannedMap, index: Index, marker: tuple[int, bytes]) -> list[Any]:
         return [self.stored(node.body, (*index, position)) for position in range(marker[0])]
@@ -210,6 +228,8 @@ def run_slice(job: bytes, positions: Sequence[int], frames: Sequence[bytes]) -> 
     walk = Walk(opened.run, keeper, Inline(), made.events.append, threading.Event())
     started = perf_counter()
     for position, frame in zip(positions, frames, strict=True):
+        if made.marks and perf_counter() - started > _LONGEST_SLICE:
+            break  # what is left is sent again, in smaller pieces
         try:
             out = walk.item(opened.node, (position,), decode(frame), digest(frame) if keeper.durable else NO_TAG)
         except LokkiError as error:

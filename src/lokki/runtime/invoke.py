@@ -12,6 +12,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, Protocol
 
+from lokki.codec import decode, encode
 from lokki.graph import Call, Const, Input, Param, Ref, Step
 from lokki.runtime.failure import Cancelled, StepFailure, summary, user_trace
 
@@ -24,8 +25,19 @@ class Result(Protocol):
         """The value itself."""
 
 
+class Held(NamedTuple):
+    """A result by itself."""
+
+    value: Any
+
+
 class Surroundings(Protocol):
-    """What a step's run needs from whoever runs it."""
+    """What a step's run needs from whoever runs it; where results are `durable`, an attempt never sees what an earlier
+    one did to its arguments."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether values take the road through a store."""
 
     def retrying(self, node: str, index: tuple[int, ...], attempt: int, delay: float, error: str) -> None:
         """Hear that an attempt failed and another follows after the delay."""
@@ -87,14 +99,16 @@ def prepare(call: Call, params: Mapping[str, Any]) -> Invocation:
 def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], around: Surroundings) -> Any:
     """Run the step until it succeeds or its retries are used up; a failure is a `StepFailure`."""
     attempt = 0
+    retry = invocation.step.retry
+    sources = tuple({ref.node for ref in invocation.refs()}) if retry.retries and around.durable else ()
+    untouched = encode([results[each].value for each in sources])
     started = perf_counter()
     while True:
         try:
             return settled(invocation.call(results))
-        except Cancelled:
+        except (Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
-        except (Exception, SystemExit) as error:
-            retry = invocation.step.retry
+        except BaseException as error:
             if attempt >= retry.retries or not retry.matches(error):
                 seconds = perf_counter() - started
                 raise StepFailure(error, invocation.node, attempt, seconds, user_trace(error), index) from error
@@ -103,16 +117,29 @@ def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], aro
             around.retrying(invocation.node, index, attempt, delay, summary(error))
         if around.wait(delay):
             raise Cancelled("the run was stopped")
+        if sources:
+            results = {**results, **{each: Held(value) for each, value in zip(sources, decode(untouched), strict=True)}}
 
 
 def settled(value: Any) -> Any:
     """What the function returned, as data: a coroutine is awaited, an iterator becomes the list of what it yields."""
     kind = type(value)
     if kind is CoroutineType:
-        import asyncio
-
-        return settled(asyncio.run(value))
+        return settled(_awaited(value))
     return list(value) if hasattr(kind, "__next__") and not isinstance(value, io.IOBase) else value
+
+
+def _awaited(coroutine: Any) -> Any:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    from concurrent.futures import ThreadPoolExecutor  # a notebook has a loop of its own in this thread
+
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(asyncio.run, coroutine).result()
 
 
 def picked(ref: Ref, results: Results) -> Any:

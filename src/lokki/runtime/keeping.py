@@ -51,8 +51,8 @@ class Keeper(Protocol):
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         """Write down a small fact about a node, under its address; returns its digest."""
 
-    def unmark(self, node: str, index: Index) -> None:
-        """What was marked before holds no longer."""
+    def digest(self, node: str, index: Index) -> bytes:
+        """The digest of a stored result; nothing when there is none."""
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         """The result that an earlier run left, if it came from the same."""
@@ -73,8 +73,8 @@ class Passing:
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         return NO_TAG
 
-    def unmark(self, node: str, index: Index) -> None:
-        pass
+    def digest(self, node: str, index: Index) -> bytes:
+        return b""
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         return None
@@ -115,9 +115,9 @@ class Storing:
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         return self.store.put(self.flow, self.run, node, encode(value), index=index, tag=tag)
 
-    def unmark(self, node: str, index: Index) -> None:
-        if not self.fresh:
-            self.mark(node, index, NO_TAG, None)
+    def digest(self, node: str, index: Index) -> bytes:
+        seal = self.store.find(self.flow, self.run, node, index=index)
+        return b"" if seal is None else seal.digest
 
     def put(self, part: Part) -> None:
         """Store a result that another process collected."""
@@ -151,8 +151,8 @@ class Collecting:
     def mark(self, node: str, index: Index, tag: bytes, value: Any) -> bytes:
         return self.keep(node, index, tag, value).digest
 
-    def unmark(self, node: str, index: Index) -> None:
-        self.mark(node, index, NO_TAG, None)
+    def digest(self, node: str, index: Index) -> bytes:
+        return b""
 
     def reuse(self, node: str, index: Index, tag: bytes) -> Output | None:
         return None

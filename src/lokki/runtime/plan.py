@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, assert_never
 
-from lokki.codec import NO_TAG, content_hash, digest
+from lokki.codec import NO_TAG, digest
 from lokki.errors import LokkiError
 from lokki.graph import ITEM, Call, Const, FlowGraph, Map, Node, Param, Ref
 from lokki.runtime.invoke import Invocation, prepare
-from lokki.source import fingerprint
+from lokki.source import argument_hash, fingerprint
 
 
 class PlannedCall(NamedTuple):
@@ -70,7 +70,10 @@ class _Planner:
     def graph(self, graph: FlowGraph, *, direct: bool) -> PlannedGraph:
         drops = _dropped(graph)
         nodes = tuple(self._node(node, tuple(drops.get(node.id, ())), direct) for node in graph.nodes)
-        sign = digest(b"".join(each.id.encode() + each.sign for each in nodes)) if self._signed else NO_TAG
+        if not self._signed:
+            return PlannedGraph(nodes, graph.output, direct)
+        shape = repr((direct, graph.output)).encode()
+        sign = digest(shape + b"".join(each.id.encode() + each.sign for each in nodes))
         return PlannedGraph(nodes, graph.output, direct, sign)
 
     def _node(self, node: Node, drops: tuple[str, ...], direct: bool) -> PlannedNode:
@@ -123,7 +126,7 @@ def _dropped(graph: FlowGraph) -> dict[str, list[str]]:
 
 def _hash(call: Call, name: str | None, value: Any) -> str:
     try:
-        return content_hash(value)
+        return argument_hash(value)
     except LokkiError as error:
         where = f"argument {name!r}" if name else "an argument"
         raise type(error)(f"In {where} of step {call.step.name!r}, {error}") from error
