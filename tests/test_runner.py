@@ -662,6 +662,22 @@ def slow_at_the_end(x: Any) -> Any:
     return x
 
 
+def test_a_retry_in_a_worker_process_is_given_up_when_another_item_fails(ticks: Callable[[], Counter[str]]) -> None:
+    with pytest.raises(ValueError, match="fails for good"):
+        run(_named(lambda: flows.numbers(2).map(wait_or_fail))(), executor="processes", workers=2)
+    assert sum(ticks().values()) == 2
+
+
+@step(retry={"retries": 1, "delay": 60, "exceptions": (ConnectionError,)})
+def wait_or_fail(x: Any) -> Any:
+    flows.tick(x)
+    if x == 0:
+        raise ConnectionError("try later")
+    while len(Path(os.environ["TICKS"]).read_text().split()) < 2:
+        time.sleep(0.01)
+    raise ValueError("fails for good")
+
+
 # --- graphs that are no chain
 
 

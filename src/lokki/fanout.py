@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import RunError
 from lokki.events import Event, MapFinished, MapProgress, MapStarted, RunStopping
-from lokki.pools import Borrowed, Fan, Inline, Pool, Processes, Threads
+from lokki.pools import Borrowed, Fan, Inline, Pool, Processes, Stop, Threads
 from lokki.runtime.failure import Cancelled
 from lokki.runtime.keeping import Keeper, Output, Part, Storing
 from lokki.runtime.plan import PlannedGraph, PlannedMap
@@ -21,7 +21,6 @@ from lokki.store.packing import Items
 from lokki.store.protocol import Index
 
 if TYPE_CHECKING:
-    import threading
     from concurrent.futures import Future
 
 _TICK = 0.1  # seconds between two reports
@@ -58,7 +57,7 @@ class Walking(Protocol):
     keeper: Keeper
     pool: Pool
     tell: Callable[[Event], None]
-    stop: threading.Event
+    stop: Stop
 
     def item(self, node: PlannedMap, index: Index, value: Any, mark: bytes) -> Output:
         """Run the body for one item."""
@@ -298,6 +297,7 @@ class _Window:
         left = positions[len(made.marks) :]
         if made.error is not None:
             self._errors.append(made.error)
+            self._pool.stop()
             for future in [each for each in self._flying if each.cancel()]:
                 del self._flying[future]
         elif left:
@@ -332,6 +332,7 @@ class _Window:
 
     def _abandon(self, interrupted: bool) -> None:
         """After Ctrl-C: keep what finishes soon, and give up the rest."""
+        self._pool.stop()
         deadline = perf_counter() + _PATIENCE
         for future in [each for each in self._flying if each.cancel()]:
             del self._flying[future]

@@ -13,12 +13,28 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 Task = Callable[[], None]
+
+
+class Stop(Protocol):
+    """A flag that is raised once, of this process (`threading.Event`) or shared with others (`multiprocessing`'s)."""
+
+    def is_set(self) -> bool:
+        """Whether it is raised."""
+
+    def set(self) -> None:
+        """Raise it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for it; says whether it is raised."""
+
+
+_worker_stop: list[Stop] = []
 
 
 class Inline:
@@ -83,6 +99,7 @@ class Processes:
     def __init__(self, workers: int = 0) -> None:
         self.workers = workers or os.cpu_count() or 1
         self._executor: Executor | None = None
+        self._stop: Stop | None = None
 
     @property
     def executor(self) -> Executor:
@@ -91,10 +108,16 @@ class Processes:
             from concurrent.futures import ProcessPoolExecutor
             from multiprocessing import get_context
 
-            self._executor = ProcessPoolExecutor(
-                self.workers, get_context(_start_method()), _settle_in, (dict(os.environ), os.getcwd())
-            )
+            context = get_context(_start_method())
+            self._stop = context.Event()
+            about = (dict(os.environ), os.getcwd(), self._stop)
+            self._executor = ProcessPoolExecutor(self.workers, context, _settle_in, about)
         return self._executor
+
+    def stop(self) -> None:
+        """Let the workers end what they are at: no further item, no waiting for a retry."""
+        if self._stop is not None:
+            self._stop.set()
 
     def close(self) -> None:
         """End the processes when they are done."""
@@ -116,6 +139,9 @@ class Borrowed:
     def __init__(self, executor: Executor, workers: int = 0) -> None:
         self.executor = executor
         self.workers = workers or getattr(executor, "_max_workers", 0) or os.cpu_count() or 1
+
+    def stop(self) -> None:
+        """Its workers cannot be told."""
 
     def close(self) -> None:
         """It is not ours to close."""
@@ -142,10 +168,16 @@ def _start_method() -> str:
     return "fork" if len(os.listdir("/proc/self/task")) == 1 else "forkserver"
 
 
-def _settle_in(environ: dict[str, str], folder: str) -> None:
+def worker_stop() -> Stop:
+    """What tells this process, if it is a worker, that the run is over."""
+    return _worker_stop[-1] if _worker_stop else threading.Event()
+
+
+def _settle_in(environ: dict[str, str], folder: str, stop: Stop) -> None:
     """A worker process sees the environment of the run, and leaves Ctrl-C to the process that started it."""
     import signal
 
+    _worker_stop.append(stop)
     signal.signal(signal.SIGINT, lambda *_: None)  # what a step starts is still interrupted, as with SIG_IGN it was not
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()

@@ -6,7 +6,6 @@ none. Items of a map go through the whole body one by one, without a barrier bet
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
@@ -17,7 +16,7 @@ from lokki.errors import GraphTypeError, LokkiError
 from lokki.events import Event, StepFailed, StepFinished, StepRetried, StepStarted
 from lokki.fanout import FanOut, Job, Slice
 from lokki.graph import ITEM
-from lokki.pools import Inline, Pool
+from lokki.pools import Inline, Pool, Stop, worker_stop
 from lokki.runtime.failure import StepFailure, shown
 from lokki.runtime.invoke import invoke, picked
 from lokki.runtime.keeping import Collecting, Keeper, Output, Passing, Storing
@@ -32,9 +31,7 @@ _LONGEST_SLICE = 0.5  # seconds
 class Walk:
     """One run of a graph, in this process."""
 
-    def __init__(
-        self, run: str, keeper: Keeper, pool: Pool, tell: Callable[[Event], None], stop: threading.Event
-    ) -> None:
+    def __init__(self, run: str, keeper: Keeper, pool: Pool, tell: Callable[[Event], None], stop: Stop) -> None:
         self.run = run
         self.keeper = keeper
         self.pool = pool
@@ -225,10 +222,10 @@ def run_slice(job: bytes, positions: Sequence[int], frames: Sequence[bytes]) -> 
     opened = _opened(job)
     keeper: Keeper = opened.keeper or Collecting()
     made = Slice()
-    walk = Walk(opened.run, keeper, Inline(), made.events.append, threading.Event())
+    walk = Walk(opened.run, keeper, Inline(), made.events.append, worker_stop())
     started = perf_counter()
     for position, frame in zip(positions, frames, strict=True):
-        if made.marks and perf_counter() - started > _LONGEST_SLICE:
+        if walk.stop.is_set() or (made.marks and perf_counter() - started > _LONGEST_SLICE):
             break  # what is left is sent again, in smaller pieces
         try:
             out = walk.item(opened.node, (position,), decode(frame), digest(frame) if keeper.durable else NO_TAG)
