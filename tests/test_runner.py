@@ -501,6 +501,21 @@ def test_an_argument_that_cannot_be_pickled_is_named() -> None:
         run(locked())
 
 
+@pytest.mark.parametrize("executor", ["threads", "inline"])
+def test_an_async_step_runs_where_a_loop_is_running_already(executor: str) -> None:
+    import asyncio
+
+    async def notebook() -> Any:
+        return run(_named(lambda: three().next(later_sum))(), executor=executor)
+
+    assert asyncio.run(notebook()) == 6
+
+
+@step
+async def later_sum(xs: Any) -> Any:
+    return sum(xs)
+
+
 # --- retries
 
 

@@ -151,6 +151,7 @@ class LocalRunner:
         try:
             yield Storing(store, graph.name, _UNNAMED, fresh=True), None
         finally:
+            store.close()
             store.cleanup()
 
     def _resumable(self, graph: FlowGraph, run_id: str) -> Iterator[tuple[Keeper, RunFolder]]:

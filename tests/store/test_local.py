@@ -375,3 +375,13 @@ def test_the_temporary_folder_of_a_store_that_nobody_cleans_up_goes_with_it() ->
     del store
     gc.collect()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("index", [(), (3,)])
+def test_a_closed_store_takes_nothing_more_and_still_reads(store: LocalStore, index: tuple[int, ...]) -> None:
+    store.write(*HERE, 1, index=index)
+    store.close()
+    with pytest.raises(StoreError, match=f"^{KEYS[index]} cannot be written: the store is closed"):
+        store.write(*HERE, 2, index=index)
+    assert store.load(*HERE, index=index) == 1
+    store.close()

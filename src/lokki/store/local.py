@@ -41,6 +41,7 @@ class LocalStore(BlobStore):
         self._files: dict[str, set[str]] = {}  # by run, the steps whose outputs have a file
         self._earlier: set[str] = set()  # the runs whose journal was there before this object stored anything
         self._lock = threading.Lock()
+        self._closed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LocalStore, (self.base_dir,)
@@ -48,6 +49,7 @@ class LocalStore(BlobStore):
     def keep(
         self, flow_name: str, run_id: str, step_name: str, value: Any, *, index: Index = (), tag: bytes = NO_TAG
     ) -> Kept:
+        self._refuse_when_closed(flow_name, run_id, step_name, index)
         if not index and self._gets_a_file(flow_name, run_id, step_name):
             return super().keep(flow_name, run_id, step_name, value, tag=tag)
         frame = encode(value)
@@ -56,6 +58,7 @@ class LocalStore(BlobStore):
     def put(
         self, flow_name: str, run_id: str, step_name: str, frame: bytes, *, index: Index = (), tag: bytes = NO_TAG
     ) -> bytes:
+        self._refuse_when_closed(flow_name, run_id, step_name, index)
         self._runs.add(folder(flow_name, run_id))
         if len(frame) < LARGE:
             mark = digest(frame)
@@ -90,13 +93,16 @@ class LocalStore(BlobStore):
         super().remove(flow_name, run_id)
 
     def close(self) -> None:
-        """Let go of the open files."""
+        """Let go of the open files; nothing is stored any more, by threads that were given up either."""
+        self._closed = True
         with self._lock:
             while self._journals:
                 self._journals.popitem()[1].close()
 
     def cleanup(self) -> None:
+        closed = self._closed
         self.close()
+        self._closed = closed
         for prefix in [""] if self._temporary else [f"{run}/" for run in self._runs]:
             self._delete(prefix)
 
@@ -120,6 +126,11 @@ class LocalStore(BlobStore):
             return self._journal(flow_name, run_id).frame(_record(flow_name, run_id, step_name, index))
         except OSError as error:
             raise _cannot_read(output_key(flow_name, run_id, step_name, index), error) from error
+
+    def _refuse_when_closed(self, flow_name: str, run_id: str, step_name: str, index: Index) -> None:
+        if self._closed:
+            key = output_key(flow_name, run_id, step_name, index)
+            raise StoreError(f"{key} cannot be written: the store is closed.", key)
 
     def _gets_a_file(self, flow_name: str, run_id: str, step_name: str) -> bool:
         """Whether the output of a step goes under its own key: so do the first of a run, and what has one already."""
