@@ -43,7 +43,7 @@ class Slice:
 
     def __init__(self) -> None:
         self.marks: list[bytes] = []
-        self.values: list[Any] = []
+        self.values: list[bytes] = []  # the results as frames, where they are not stored
         self.parts: list[Part] = []
         self.events: list[Event] = []
         self.error: BaseException | None = None
@@ -291,7 +291,7 @@ class _Window:
         for part in made.parts:
             cast(Storing, keeper).put(part)
         for place, (position, mark) in enumerate(zip(positions, made.marks, strict=False)):
-            value = self._walk.stored(self._node.body, (position,)) if keeper.durable else made.values[place]
+            value = self._walk.stored(self._node.body, (position,)) if keeper.durable else decode(made.values[place])
             self._fan.put(position, value, mark)
         self._done += len(made.marks)
         left = positions[len(made.marks) :]

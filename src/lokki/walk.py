@@ -11,8 +11,8 @@ from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
-from lokki.codec import NO_TAG, decode, digest
-from lokki.errors import GraphTypeError, LokkiError
+from lokki.codec import NO_TAG, decode, digest, encode
+from lokki.errors import GraphTypeError, LokkiError, StoreError
 from lokki.events import Event, StepFailed, StepFinished, StepRetried, StepStarted
 from lokki.fanout import FanOut, Job, Slice
 from lokki.graph import ITEM
@@ -217,6 +217,14 @@ def _opened(job: bytes) -> Job:
     return opened
 
 
+def _sent(node: PlannedMap, position: int, value: Any) -> bytes:
+    """The result as it travels to the process that started this one."""
+    try:
+        return encode(value)
+    except StoreError as error:
+        raise StoreError(f"The result of step {node.body.last.id!r} for item {position}: {error}") from error
+
+
 def run_slice(job: bytes, positions: Sequence[int], frames: Sequence[bytes]) -> Slice:
     """Run some items of a map in this worker process; stops at the first that fails."""
     opened = _opened(job)
@@ -229,12 +237,12 @@ def run_slice(job: bytes, positions: Sequence[int], frames: Sequence[bytes]) -> 
             break  # what is left is sent again, in smaller pieces
         try:
             out = walk.item(opened.node, (position,), decode(frame), digest(frame) if keeper.durable else NO_TAG)
+            if not keeper.durable:
+                made.values.append(_sent(opened.node, position, out.value))
         except LokkiError as error:
             made.error = error
             break
         made.marks.append(out.digest)
-        if not keeper.durable:
-            made.values.append(out.value)
     made.parts = keeper.parts if isinstance(keeper, Collecting) else []
     made.seconds = perf_counter() - started
     return made
