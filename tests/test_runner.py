@@ -422,7 +422,7 @@ def test_a_result_that_cannot_be_stored_names_step_and_item() -> None:
 
     with pytest.raises(StoreError, match=r"result of step 'locked' for item 1: .*lock.* cannot be pickled"):
         run(locking())
-    with pytest.raises(StoreError, match=r"result of step 'lock_of' for item 0: .*lock.* cannot be stored"):
+    with pytest.raises(StoreError, match=r"result of step 'lock_of' for item \d: .*lock.* cannot be stored"):
         run(_named(lambda: three().map(lock_of))(), executor="processes", store_type="memory")
     with pytest.raises(StoreError, match=r"result of step 'source_of_locks'"):
         run(flow(_lock_flow)())
