@@ -196,22 +196,25 @@ def test_wrong_configuration_is_one_sentence_and_unknown_keys_warn(birds: Path, 
     assert re.match(r"\[WARNING\] .*local\.executer.*did you mean 'local\.executor'", done.stderr)
 
 
-def test_a_flow_parameter_takes_the_place_of_an_option_of_the_same_name(at_home: Path) -> None:
-    (at_home / "workers.py").write_text(
-        "from lokki import flow, main, step\n@step\ndef count(workers, resume):\n    return workers, resume\n"
-        "@flow\ndef f(workers: str = 'two', resume: int = 0):\n    return count()\n"
-        'if __name__ == "__main__":\n    main(f)\n'
-    )
-    assert command("workers.py", "run", "--workers", "three", "--resume", "4").stdout == "('three', 4)\n"
-
-
-def test_a_flow_may_have_parameters_named_like_the_log_options_and_help(at_home: Path) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "flags", "wanted"),
+    [
+        (
+            "workers: str = 'two', resume: int = 0",
+            ["--workers", "three", "--resume", "4"],
+            "{'workers': 'three', 'resume': 4}",
+        ),
+        ("log_level: int = 1, help: str = ''", ["--log-level", "7", "--help", "me"], "{'log_level': 7, 'help': 'me'}"),
+    ],
+)
+def test_a_flow_parameter_takes_the_place_of_an_option_of_the_same_name(
+    at_home: Path, parameters: str, flags: list[str], wanted: str
+) -> None:
     (at_home / "own.py").write_text(
-        "from lokki import flow, main, step\n@step\ndef show(log_level, help):\n    return log_level, help\n"
-        "@flow\ndef f(log_level: int = 1, help: str = ''):\n    return show()\n"
-        'if __name__ == "__main__":\n    main(f)\n'
+        "from lokki import flow, main, step\n@step\ndef show(**kwargs):\n    return kwargs\n"
+        f'@flow\ndef f({parameters}):\n    return show()\nif __name__ == "__main__":\n    main(f)\n'
     )
-    assert command("own.py", "run", "--log-level", "7", "--help", "me").stdout == "(7, 'me')\n"
+    assert command("own.py", "run", *flags).stdout == f"{wanted}\n"
 
 
 def test_an_error_of_the_run_itself_says_how_to_go_on_too(at_home: Path) -> None:

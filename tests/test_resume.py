@@ -279,12 +279,13 @@ def test_code_given_as_an_argument_or_held_by_a_class_counts(ticks: Ticks) -> No
     assert ticks() == Counter({"0": 3})
 
 
-def test_inside_an_item_the_finished_steps_are_kept(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
-    @step
-    def before(x: int) -> int:
-        tick(f"before-{x}")
-        return x
+@step
+def before(x: int) -> int:
+    tick(f"before-{x}")
+    return x
 
+
+def test_inside_an_item_the_finished_steps_are_kept(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     @flow
     def body() -> Any:
         return flows.numbers(3).map([before, flows.ticked])
@@ -299,11 +300,6 @@ def test_inside_an_item_the_finished_steps_are_kept(ticks: Ticks, monkeypatch: p
 
 
 def test_a_direct_body_is_one_piece(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
-    @step
-    def before(x: int) -> int:
-        tick(f"before-{x}")
-        return x
-
     @flow
     def body() -> Any:
         return flows.numbers(3).map([before, flows.ticked], direct_pass=True)
