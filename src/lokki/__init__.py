@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lokki.cli import main
     from lokki.config import LokkiConfig, load_config
     from lokki.decorators import Flow, MapBlock, StepNode, flow, step
     from lokki.errors import (
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from lokki.graph import FlowGraph
     from lokki.policy import RetryConfig
     from lokki.runner import LocalRunner
+    from lokki.start import main
     from lokki.store import LocalStore, MemoryStore
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "cli": ("main",),
     "config": ("LokkiConfig", "load_config"),
     "decorators": ("Flow", "MapBlock", "StepNode", "flow", "step"),
     "errors": (
@@ -66,6 +65,7 @@ _ROOMS = {
     "graph": ("FlowGraph",),
     "policy": ("RetryConfig",),
     "runner": ("LocalRunner",),
+    "start": ("main",),
     "store": ("LocalStore", "MemoryStore"),
 }
 

@@ -66,7 +66,15 @@ def decode(frame: Bytes) -> Any:
     try:
         return pickle.loads(frame) if len(frame) < LARGE else _without_collector(lambda: pickle.loads(frame))
     except _ERRORS as error:
-        raise StoreError(f"a stored value cannot be read back: {type(error).__name__}: {error}") from error
+        raise _unreadable(error) from error
+
+
+def decode_from(file: Any) -> Any:
+    """The value of the frame that a file goes on with."""
+    try:
+        return pickle.load(file)
+    except _ERRORS as error:
+        raise _unreadable(error) from error
 
 
 def digest(data: Bytes) -> bytes:
@@ -123,7 +131,7 @@ def unseal(data: Bytes) -> Any:
             return _without_collector(lambda: pickle.Unpickler(reader).load())
         return decode(_inflate(view))
     except (*_ERRORS, OSError) as error:
-        raise StoreError(f"a stored value cannot be read back: {type(error).__name__}: {error}") from error
+        raise _unreadable(error) from error
 
 
 def read_seal(tail: bytes) -> Seal | None:
@@ -355,6 +363,10 @@ def _without_collector(load: Callable[[], T]) -> T:
     finally:
         if was_on:
             gc.enable()
+
+
+def _unreadable(error: BaseException) -> StoreError:
+    return StoreError(f"a stored value cannot be read back: {type(error).__name__}: {error}")
 
 
 def _unpicklable(value: Any, error: BaseException) -> StoreError:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from lokki.cli import Parser, exiting, flow_command, loading, quoted
+from lokki.cli import Parser, exiting, flow_command
+from lokki.commands.shared import quoted
 from lokki.decorators import Flow
 from lokki.errors import GraphValidationError, RunError
 from lokki.outcome import complain
+from lokki.start import loading
 
 if TYPE_CHECKING:
     from lokki.runs import RunRecord, Runs

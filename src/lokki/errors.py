@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "BuildError",
     "ConfigurationError",
     "GraphTypeError",
     "GraphValidationError",
+    "LocationError",
     "LokkiError",
+    "MissingError",
     "ParameterError",
     "RunError",
+    "SimulationError",
     "StoreError",
 ]
 
@@ -60,8 +64,28 @@ class StoreError(LokkiError):
         self.location = location
 
 
+class LocationError(StoreError, ValueError):
+    """A location or key is malformed, or lies outside the store that was asked for it."""
+
+
+class MissingError(StoreError):
+    """Nothing is stored at a key that was asked for."""
+
+
 class RunError(LokkiError):
     """A run could not be started, continued or found."""
+
+
+class BuildError(LokkiError):
+    """A flow cannot be compiled or packaged as it stands; `step` names the step, where there is one."""
+
+    def __init__(self, message: str, step: str = "") -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class SimulationError(LokkiError):
+    """A simulation could not be started, or what it ran failed."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

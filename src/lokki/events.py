@@ -36,13 +36,19 @@ class StepStarted:
 
 @frozen
 class StepFinished:
-    """A step outside a map is done; `reused` says that its stored output was taken and nothing ran."""
+    """A step is done; `reused` says that its stored output was taken and nothing ran.
+
+    A run on this machine tells it of steps outside maps only. A deployed function tells it of each of its calls, with
+    the place of the first of the `count` items that it worked on.
+    """
 
     run: str
     node: str
     attempt: int
     seconds: float
     reused: bool = False
+    index: tuple[int, ...] = ()
+    count: int = 1
 
 
 @frozen

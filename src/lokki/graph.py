@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from importlib import import_module
 from itertools import zip_longest
 from typing import Any, NamedTuple, assert_never
 
 from lokki.errors import GraphTypeError, GraphValidationError
 from lokki.frozen import field, frozen, named, replace
+from lokki.importing import locate, reference
 from lokki.jsonable import plain, revive
 from lokki.policy import NO_RETRY, Resources, RetryConfig
 
@@ -32,8 +32,6 @@ class Step:
     resources: Resources = field(default_factory=Resources)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from lokki.importing import reference
-
         return reference(self)
 
 
@@ -355,24 +353,11 @@ def _any_input_from(data: Mapping[str, Any]) -> Input:
 
 
 def _step_from(data: Mapping[str, Any], steps: Mapping[str, Any]) -> Step:
-    found = steps.get(data["name"]) or _named(data["function"])
+    found = steps.get(data["name"]) or locate(data["function"])
     fn = getattr(found, "fn", found)
-    retry = {**data["retry"], "exceptions": tuple(map(_named, data["retry"]["exceptions"]))}
+    retry = {**data["retry"], "exceptions": tuple(map(locate, data["retry"]["exceptions"]))}
     resources = Resources(data["job_type"], data["vcpu"], data["memory_mb"], data["timeout_seconds"])
     return Step(fn, data["name"], RetryConfig(**retry), resources)
-
-
-def _named(path: str) -> Any:
-    module, _, qualname = path.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in qualname.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise GraphValidationError(
-            f"{path} cannot be imported ({error}). Pass the steps by name: FlowGraph.from_dict(data, steps={{...}})."
-        ) from error
-    return found
 
 
 def _mermaid(graph: FlowGraph) -> Iterator[str]:

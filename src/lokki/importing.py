@@ -41,6 +41,22 @@ def reference(step: Step) -> tuple[Any, ...]:
     return _by_name, (type(step), module, qualname, main_file, step.name, step.retry, step.resources)
 
 
+def locate(path: str) -> Any:
+    """What `module:name` names; it is imported."""
+    from importlib import import_module
+
+    module, _, qualname = path.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise GraphValidationError(
+            f"{path} cannot be imported ({error}). Pass the steps by name: FlowGraph.from_dict(data, steps={{...}})."
+        ) from error
+    return found
+
+
 def _attribute(module: ModuleType | None, qualname: str) -> Any:
     found: Any = module
     for part in qualname.split("."):

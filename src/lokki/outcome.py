@@ -8,6 +8,9 @@ from typing import Any, NoReturn
 from lokki.errors import LokkiError, RunError
 from lokki.events import Event, Listener, MapFinished, RunStarted, StepFailed
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 
 def complain(text: str) -> None:
     """Say something that is not the result."""

@@ -22,6 +22,7 @@ from lokki.events import (
     StepRetried,
     StepStarted,
 )
+from lokki.sentences import completed, percent
 
 _CELLS = 25  # of a bar that has all the room it wants
 _FEWEST_CELLS = 5  # a shorter bar says nothing
@@ -117,15 +118,6 @@ class LiveProgress:
                 assert_never(event)
 
 
-def completed(event: MapProgress | MapFinished) -> str:
-    """As in "30/100 (30%) completed"; a map of no items is all done."""
-    return f"{event.done}/{event.total} ({_percent(event)}%) completed"
-
-
-def _percent(event: MapProgress | MapFinished) -> int:
-    return event.done * 100 // event.total if event.total else 100
-
-
 def _bar(event: MapProgress | MapFinished, cells: int) -> str:
     full = cells * event.done // event.total
     return f"[{('=' * full + '>').ljust(cells)[:cells]}]"
@@ -154,7 +146,7 @@ def _live_line(event: MapProgress, columns: int) -> str:
 
 def _facts(event: MapProgress) -> list[str]:
     failed = [f"{event.failed:,} failed"] if event.failed else []
-    return [f"{event.done:,}/{event.total:,}", f"{_percent(event)}%", *_pace(event), *failed]
+    return [f"{event.done:,}/{event.total:,}", f"{percent(event)}%", *_pace(event), *failed]
 
 
 def _pace(event: MapProgress) -> list[str]:

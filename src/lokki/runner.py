@@ -47,6 +47,7 @@ class LocalRunner:
             `concurrency_limit`, and at least four more than there are processors).
         pool: any `concurrent.futures.Executor` (Dask's, Ray's, loky's, MPI's) to run the items of maps on.
         listen: called with each event of the run, in place of the log.
+        items_limit: how many items of each map run at most, to try a flow out; 0 for all.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LocalRunner:
         workers: int | None = None,
         pool: Executor | None = None,
         listen: Listener | None = None,
+        items_limit: int = 0,
     ) -> None:
         if config is None:
             from lokki.config import load_config
@@ -76,6 +78,7 @@ class LocalRunner:
         self._store = store
         self._borrowed = pool
         self._listen = listen
+        self._items_limit = items_limit or None
 
     def run(self, graph: FlowGraph, params: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Any:
         """Run the flow and return its result.
@@ -90,12 +93,14 @@ class LocalRunner:
         """
         if not isinstance(graph, FlowGraph):
             raise GraphTypeError(f"run() takes the graph that calling a flow returns, not {type(graph).__name__}.")
+        if run_id is not None and self._items_limit:
+            raise RunError("A run of a part of the items is only for trying out: it cannot be kept under a run id.")
         graph = graph.with_params(params or {})
         with self._kept(graph, run_id) as (keeper, folder):
             return self._run(graph, keeper, folder, run_id or _UNNAMED)
 
     def _run(self, graph: FlowGraph, keeper: Keeper, folder: RunFolder | None, run_id: str) -> Any:
-        planned = plan(graph, graph.params, signed=keeper.durable)
+        planned = plan(graph, graph.params, signed=keeper.durable, most=self._items_limit)
         tell = _one_at_a_time(self._listener(graph.name))
         pool = self._pool(graph)
         walk = Walk(run_id, keeper, pool, tell, threading.Event())

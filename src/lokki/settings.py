@@ -202,7 +202,7 @@ class BatchConfig(Section):
     timeout_seconds: int = _key(3600, "seconds a job may take", low=60, old=("batch.timeout",))
     memory_mb: int = _key(4096, "MB of memory of a job", low=4)
     vcpu: int = _key(2, "virtual processors of a job", low=1)
-    image: str = _key("", "image that jobs run; empty: the image of the functions")
+    image: str = _key("", "image that jobs run; empty: the one that `batch/Dockerfile` makes, `<repository>/<flow>-batch`")
     architecture: str = _key("x86_64", "processor of the jobs", choices=_ARCHITECTURES)
     env: Mapping[str, str] = _key({}, "environment variables of every job")
 

@@ -6,19 +6,20 @@ none. Items of a map go through the whole body one by one, without a barrier bet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
 from lokki.codec import NO_TAG, decode, digest, encode
-from lokki.errors import GraphTypeError, LokkiError, StoreError
+from lokki.errors import LokkiError, StoreError
 from lokki.events import Event, StepFailed, StepFinished, StepRetried, StepStarted
 from lokki.fanout import FanOut, Job, Slice
 from lokki.graph import ITEM
 from lokki.pools import Inline, Pool, Stop, worker_stop
 from lokki.runtime.failure import StepFailure, shown
 from lokki.runtime.invoke import invoke, picked
+from lokki.runtime.items import sequence
 from lokki.runtime.keeping import Collecting, Keeper, Output, Passing, Storing
 from lokki.runtime.plan import PlannedCall, PlannedGraph, PlannedMap, PlannedNode
 from lokki.store.packing import Items
@@ -152,7 +153,7 @@ class Walk:
         over = node.over.node
 
         def values() -> Sequence[Any]:
-            return _sequence(picked(node.over, results), over)
+            return sequence(picked(node.over, results), over)[: node.most]
 
         if isinstance(self.keeper, Storing) and not index:
             tag = digest(repr(node.over.path).encode() + results[over].digest)
@@ -188,27 +189,6 @@ class Walk:
             return NO_TAG
         sources = node.sources if isinstance(node, PlannedCall) else (node.over.node,)
         return digest(node.sign + b"".join([results[each].digest for each in sources]))
-
-
-def _sequence(value: Any, step: str) -> Sequence[Any]:
-    """The items of a step's result, as a sequence."""
-    if isinstance(value, list | tuple | range):
-        return value
-    if (
-        isinstance(value, str | bytes | bytearray | Mapping)
-        or hasattr(value, "iterrows")
-        or hasattr(value, "iter_rows")
-    ):
-        reason = "is not a list of items (return list(...), .items() or .to_dict('records') of it)"
-    else:
-        try:
-            return list(value)
-        except TypeError:
-            reason = "cannot be iterated"
-    raise GraphTypeError(
-        f"Step {step!r} returned {shown(value)} of type {type(value).__name__}, which {reason}: "
-        ".map() runs a step for each item of a list."
-    )
 
 
 @lru_cache(maxsize=8)

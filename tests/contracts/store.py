@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,8 @@ def taken(items: Items | None) -> list[Any] | None:
 class StoreContract:
     """A store's tests inherit this and say how to open one, and how to get at what it holds."""
 
+    many = 1_000
+
     @pytest.fixture
     def store(self) -> Iterator[TransientStore]:
         """A store with nothing in it."""
@@ -58,6 +61,10 @@ class StoreContract:
         """Put other bytes at a key, past the store."""
         raise NotImplementedError
 
+    def named(self, key: str) -> str:
+        """How the store names a key."""
+        return key
+
     # --- outputs
 
     @pytest.mark.parametrize("index", INDICES, ids=str)
@@ -67,7 +74,7 @@ class StoreContract:
     ) -> None:
         value = VALUES[name]
         location = store.write(*HERE, value, index=index, tag=TAG)
-        assert location == KEYS[index]
+        assert location == self.named(KEYS[index])
         assert store.read(location) == store.load(*HERE, index=index) == value
         assert store.find(*HERE, index=index) == (TAG, digest(encode(value)))
 
@@ -136,13 +143,14 @@ class StoreContract:
 
     @pytest.mark.parametrize("index", INDICES, ids=str)
     def test_a_missing_key_is_named(self, store: TransientStore, index: tuple[int, ...]) -> None:
+        named = self.named(KEYS[index])
         store.write("birds", "r1", "glide", 0)
         store.write(*HERE, 0, index=(99,))
-        attempts: list[Callable[[], Any]] = [lambda: store.load(*HERE, index=index), lambda: store.read(KEYS[index])]
+        attempts: list[Callable[[], Any]] = [lambda: store.load(*HERE, index=index), lambda: store.read(named)]
         for attempt in attempts:
-            with pytest.raises(StoreError, match=rf"^Nothing is stored at {KEYS[index]}\.$") as caught:
+            with pytest.raises(StoreError, match=rf"^Nothing is stored at {named}\.$") as caught:
                 attempt()
-            assert caught.value.location == KEYS[index]
+            assert caught.value.location == named
         assert store.find(*HERE, index=index) is None
 
     @pytest.mark.parametrize(
@@ -193,10 +201,10 @@ class StoreContract:
         for data in (whole[:-1], whole[: LARGE // 2], b"", whole[:999] + b"?" + whole[1000:]):
             self.spoil(store, KEYS[index], data)
             with pytest.raises(
-                StoreError, match=rf"^{KEYS[index]} is damaged \(.+\)\. Remove it and run again"
+                StoreError, match=rf"^{self.named(KEYS[index])} is damaged \(.+\)\. Remove it and run again"
             ) as caught:
                 store.load(*HERE, index=index)
-            assert caught.value.location == KEYS[index]
+            assert caught.value.location == self.named(KEYS[index])
 
     def test_many_threads_write_at_once(self, store: TransientStore) -> None:
         def write(at: int) -> None:
@@ -204,10 +212,10 @@ class StoreContract:
             assert store.load(*HERE, index=(at,)) == {"at": at}
 
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(write, range(1_000)))
-        assert [store.load(*HERE, index=(at,))["at"] for at in range(1_000)] == list(range(1_000))
-        tags = [found.tag for at in range(1_000) if (found := store.find(*HERE, index=(at,)))]
-        assert tags == [at.to_bytes(16, "big") for at in range(1_000)]
+            list(pool.map(write, range(self.many)))
+        assert [store.load(*HERE, index=(at,))["at"] for at in range(self.many)] == list(range(self.many))
+        tags = [found.tag for at in range(self.many) if (found := store.find(*HERE, index=(at,)))]
+        assert tags == [at.to_bytes(16, "big") for at in range(self.many)]
 
     def test_many_threads_write_one_large_value_at_once(self, store: TransientStore) -> None:
         with ThreadPoolExecutor(8) as pool:
@@ -296,9 +304,76 @@ class StoreContract:
         whole = self.held(store, key)
         for data in (b"", whole[:-1], whole[:100], whole[1:], whole + b"\0"):
             self.spoil(store, key, data)
-            with pytest.raises(StoreError, match=rf"^{key} is damaged \(packed items are .+\)") as caught:
+            with pytest.raises(StoreError, match=rf"^{self.named(key)} is damaged \(packed items are .+\)") as caught:
                 store.items(*HERE)
-            assert caught.value.location == key
+            assert caught.value.location == self.named(key)
+
+    # --- blobs
+
+    def test_a_blob_comes_back_under_its_key(self, store: TransientStore) -> None:
+        for data in (b"", b"bird", NOISE):
+            assert store.put_blob("birds/runs/r1/errors/one.json", data) == self.named("birds/runs/r1/errors/one.json")
+            assert store.blob("birds/runs/r1/errors/one.json") == data
+            assert type(store.blob("birds/runs/r1/errors/one.json")) is bytes
+
+    def test_what_is_written_is_a_blob_too(self, store: TransientStore) -> None:
+        store.write_items(*HERE, ["owl", "jay"])
+        packed = store.blob("birds/runs/r1/flap/items.pack")
+        assert packed == self.held(store, "birds/runs/r1/flap/items.pack")
+        for at, child in enumerate(json.loads(store.blob("birds/runs/r1/flap/map_manifest.json"))):
+            span, size = store.span("birds/runs/r1/flap/items.pack", child["start"], child["end"])
+            assert pickle.loads(span) == ("owl", "jay")[at]
+            assert size == len(packed)
+
+    @pytest.mark.parametrize(
+        ("start", "end"), [(0, 5), (2, 4), (0, 9), (3, 99), (0, 0), (4, 4), (5, 5), (5, 9), (7, 7), (70, 99)]
+    )
+    @pytest.mark.parametrize("data", [b"birds", b""])
+    def test_a_span_is_what_a_slice_is(self, store: TransientStore, data: bytes, start: int, end: int) -> None:
+        store.put_blob("birds/runs/r1/flap/results.pack", data)
+        assert store.span("birds/runs/r1/flap/results.pack", start, end) == (data[start:end], len(data))
+
+    def test_a_blob_that_is_not_there_is_named(self, store: TransientStore) -> None:
+        store.put_blob("birds/runs/r1/flap/1", b"")
+        named = self.named("birds/runs/r1/flap/11")
+        attempts: list[Callable[[], Any]] = [
+            lambda: store.blob("birds/runs/r1/flap/11"),
+            lambda: store.span("birds/runs/r1/flap/11", 0, 1),
+        ]
+        for attempt in attempts:
+            with pytest.raises(StoreError, match=rf"^Nothing is stored at {re.escape(named)}\.$") as caught:
+                attempt()
+            assert caught.value.location == named
+
+    @pytest.mark.parametrize(
+        "key", ["", "/birds", "birds//r1", "../birds", "birds/./r1", "a\\b", "a\0b", "birds/"], ids=repr
+    )
+    def test_a_key_that_leads_elsewhere_is_refused(self, store: TransientStore, key: str) -> None:
+        attempts: list[Callable[[], Any]] = [
+            lambda: store.blob(key),
+            lambda: store.put_blob(key, b""),
+            lambda: store.span(key, 0, 1),
+            *([lambda: store.keys(f"{key}/birds")] if key != "" else []),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ValueError, match="cannot be a key") as caught:
+                attempt()
+            assert isinstance(caught.value, StoreError)
+
+    @pytest.mark.parametrize(("start", "end"), [(-1, 4), (3, 2)])
+    def test_a_span_that_is_none_is_a_mistake(self, store: TransientStore, start: int, end: int) -> None:
+        with pytest.raises(ValueError, match="a span begins at or after 0"):
+            store.span("birds/runs/r1/flap/results.pack", start, end)
+
+    def test_keys_are_listed_by_folder_and_in_order(self, store: TransientStore) -> None:
+        assert list(store.keys("")) == []
+        keys = [f"birds/runs/{run}/flap/{name}" for run in ("r1", "r10") for name in ("0/out", "1", "10/a/b", "2")]
+        for key in reversed(keys):
+            store.put_blob(key, b"x")
+        assert list(store.keys("")) == list(store.keys("birds")) == keys
+        assert list(store.keys("birds/runs/r1")) == list(store.keys("birds/runs/r1/")) == keys[:4]
+        assert list(store.keys("birds/runs/r1/flap/1")) == []
+        assert list(store.keys("bees")) == []
 
     # --- letting go
 
@@ -312,7 +387,7 @@ class StoreContract:
         store.remove("birds", "r1")
         for index in ((), (1,), (2,)):
             assert store.find(*HERE, index=index) is None
-            with pytest.raises(StoreError, match="Nothing is stored at birds/runs/r1/flap/"):
+            with pytest.raises(StoreError, match=f"Nothing is stored at {self.named('birds/runs/r1/flap/')}"):
                 store.load(*HERE, index=index)
         assert store.items(*HERE) is None
         for run in runs[1:]:

@@ -10,6 +10,7 @@ from lokki.errors import LokkiError
 
 _MESSAGE = 2_000  # characters of a message that are told
 _TRACE = 8_000  # characters of a traceback that are told from its beginning, and as many from its end
+_SENT = 8_000  # characters of a traceback that travel with an error through the state machine, which takes 32 KiB
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -55,6 +56,23 @@ class StepFailure(LokkiError):
         while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
             trace = trace.tb_next
         return self.cause.with_traceback(trace)
+
+
+class Told(LokkiError):
+    """A step's failure as it leaves a deployed function; the function's log has told it already."""
+
+
+class LokkiRetryable(Told):
+    """How a failure leaves a deployed function when the step's policy wants another attempt: the state machine retries
+    what ends under this name, and nothing else."""
+
+
+def leaving(failure: StepFailure, kind: type[Exception] | None = None) -> Exception:
+    """The failure as it leaves a deployed function: under the name of the user's exception, with all that is known."""
+    if kind is None:
+        kind = type(type(failure.cause).__name__, (Told,), {"__module__": __name__})
+    item = f", item {'.'.join(map(str, failure.index))}: {failure.item}" if failure.index else ""
+    return kind(f"{failure.error} (in step {failure.node!r}{item})\n{_cut(failure.trace, _SENT)}")
 
 
 class RemoteError(LokkiError):

@@ -27,7 +27,7 @@ class PlannedCall(NamedTuple):
 
 
 class PlannedMap(NamedTuple):
-    """A body to run per item."""
+    """A body to run per item, and for no more than the first `most` of them."""
 
     id: str
     over: Ref
@@ -37,6 +37,7 @@ class PlannedMap(NamedTuple):
     label: str
     drops: tuple[str, ...]
     sign: bytes = NO_TAG
+    most: int | None = None
 
 
 class PlannedGraph(NamedTuple):
@@ -56,27 +57,35 @@ class PlannedGraph(NamedTuple):
 PlannedNode = PlannedCall | PlannedMap
 
 
-def plan(graph: FlowGraph, params: Mapping[str, Any], *, signed: bool) -> PlannedGraph:
-    """Make a graph ready; `signed` computes what resuming needs."""
-    return _Planner(params, signed).graph(graph, direct=False)
+def plan(graph: FlowGraph, params: Mapping[str, Any], *, signed: bool, most: int | None = None) -> PlannedGraph:
+    """Make a graph ready; `signed` computes what resuming needs, `most` is how many items each map runs at most."""
+    return _Planner(params, signed, most).graph(graph, direct=False)
+
+
+def planned_node(node: Node, params: Mapping[str, Any], *, signed: bool, most: int | None = None) -> PlannedNode:
+    """Make one node ready."""
+    return _Planner(params, signed, most).node(node, (), direct=isinstance(node, Map) and node.direct_pass)
 
 
 class _Planner:
-    def __init__(self, params: Mapping[str, Any], signed: bool) -> None:
+    def __init__(self, params: Mapping[str, Any], signed: bool, most: int | None) -> None:
         self._params = params
+        self._most = most
         self._signed = signed
         self._prints: dict[int, bytes] = {}
 
     def graph(self, graph: FlowGraph, *, direct: bool) -> PlannedGraph:
+        """A graph, ready."""
         drops = _dropped(graph)
-        nodes = tuple(self._node(node, tuple(drops.get(node.id, ())), direct) for node in graph.nodes)
+        nodes = tuple(self.node(node, tuple(drops.get(node.id, ())), direct) for node in graph.nodes)
         if not self._signed:
             return PlannedGraph(nodes, graph.output, direct)
         shape = repr((direct, graph.output)).encode()
         sign = digest(shape + b"".join(each.id.encode() + each.sign for each in nodes))
         return PlannedGraph(nodes, graph.output, direct, sign)
 
-    def _node(self, node: Node, drops: tuple[str, ...], direct: bool) -> PlannedNode:
+    def node(self, node: Node, drops: tuple[str, ...], direct: bool) -> PlannedNode:
+        """A node, ready."""
         match node:
             case Call():
                 invocation = prepare(node, self._params)
@@ -85,9 +94,8 @@ class _Planner:
             case Map():
                 body = self.graph(node.body, direct=direct or node.direct_pass)
                 sign = digest(repr(node.over).encode() + body.sign) if self._signed else NO_TAG
-                return PlannedMap(
-                    node.id, node.over, body, node.concurrency_limit, node.batch_size, node.label, drops, sign
-                )
+                limits = (node.concurrency_limit, node.batch_size)
+                return PlannedMap(node.id, node.over, body, *limits, node.label, drops, sign, self._most)
             case _:
                 assert_never(node)
 

@@ -1,4 +1,4 @@
-"""Where the values of a run lie: parts by key, in memory or in a folder."""
+"""Where the values of a run lie: parts by key, in memory, in a folder or in an S3 bucket."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from lokki.store.local import LocalStore
     from lokki.store.memory import MemoryStore
     from lokki.store.protocol import TransientStore
+    from lokki.store.s3 import S3Store
 
-__all__ = ["LocalStore", "MemoryStore", "TransientStore", "open_store"]
+__all__ = ["LocalStore", "MemoryStore", "S3Store", "TransientStore", "open_store"]
 
-_HOME = {"LocalStore": "local", "MemoryStore": "memory", "TransientStore": "protocol"}
+_HOME = {"LocalStore": "local", "MemoryStore": "memory", "S3Store": "s3", "TransientStore": "protocol"}
+_KIND = {"local": "LocalStore", "memory": "MemoryStore", "s3": "S3Store"}
 
 
 def open_store(kind: str, **options: Any) -> TransientStore:
-    """The store of this kind, "local" or "memory"; only its own module is loaded."""
-    store: TransientStore = __getattr__({"local": "LocalStore", "memory": "MemoryStore"}[kind])(**options)
+    """The store of this kind, "local", "memory" or "s3"; only its own module is loaded."""
+    store: TransientStore = __getattr__(_KIND[kind])(**options)
     return store
 
 

@@ -199,6 +199,13 @@ class LocalStore(BlobStore):
         except OSError as error:
             raise _cannot_read(key, error) from error
 
+    def _keys(self, prefix: str) -> Iterator[str]:
+        found = []
+        for path, _, names in os.walk(os.path.join(self.base_dir, prefix)):
+            inside = os.path.relpath(path, self.base_dir).replace(os.sep, "/")
+            found += [name if inside == "." else f"{inside}/{name}" for name in names if not _is_internal(name)]
+        return iter(sorted(found))
+
     def _delete(self, prefix: str) -> None:
         import shutil
 
@@ -213,6 +220,11 @@ def _record(flow_name: str, run_id: str, step_name: str, index: Index) -> Index:
 @lru_cache(maxsize=4096)
 def _number(key: str) -> int:
     return int.from_bytes(digest(key.rpartition("/")[2].encode())[:8], "little")
+
+
+def _is_internal(name: str) -> bool:
+    """Whether a file is no blob: a journal, or what is being written."""
+    return name == _JOURNAL or name.endswith(".new")
 
 
 def _create(path: str) -> int:

@@ -32,6 +32,9 @@ class MemoryStore(BlobStore):
         blob = self._blobs.get(key)
         return None if blob is None else blob[-size:]
 
+    def _keys(self, prefix: str) -> Iterator[str]:
+        return iter(sorted(each for each in list(self._blobs) if each.startswith(prefix)))
+
     def _delete(self, prefix: str) -> None:
         for key in [each for each in list(self._blobs) if each.startswith(prefix)]:
             del self._blobs[key]

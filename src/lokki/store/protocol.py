@@ -14,13 +14,14 @@ holds. Keys are computed from the index: order never depends on which item finis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from lokki.codec import NO_TAG, SEAL_SIZE, Bytes, Seal, decode, read_seal, seal, seal_frame, unseal
-from lokki.errors import StoreError
+from lokki.errors import LocationError, MissingError, StoreError
 from lokki.store.packing import Items, manifest, pack, unpack
 
 Index = tuple[int, ...]
@@ -28,6 +29,7 @@ Index = tuple[int, ...]
 OUTPUT = "output.pkl.gz"
 ITEMS = "items.pack"
 MANIFEST = "map_manifest.json"
+BINARY = "application/octet-stream"
 
 
 class Kept(NamedTuple):
@@ -75,11 +77,32 @@ class TransientStore(Protocol):
         *,
         tag: bytes = NO_TAG,
         batch_size: int = 1,
+        index: Index = (),
+        lengths: Sequence[int] | None = None,
     ) -> Items:
-        """Pack the items of a map into one object, with a manifest of its children beside it."""
+        """Pack the items of a map into one object, with a manifest of its children beside it.
 
-    def items(self, flow_name: str, run_id: str, step_name: str) -> Items | None:
+        In a map within a map, `values` are the items that several items of the outer map brought, the first of those
+        at `index`; `lengths` says how many each of them brought.
+        """
+
+    def items(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Items | None:
         """The packed items of a map, or None when there are none."""
+
+    def location(self, key: str) -> str:
+        """How this store names a key: what `write` returns, `read` takes and errors say."""
+
+    def blob(self, key: str) -> bytes:
+        """The bytes at a key."""
+
+    def put_blob(self, key: str, data: bytes, content_type: str = BINARY) -> str:
+        """Store bytes under a key and return their location."""
+
+    def span(self, key: str, start: int, end: int) -> tuple[bytes, int]:
+        """The bytes at a key from `start` up to before `end`, as far as there are any, and how many it has in all."""
+
+    def keys(self, under: str) -> Iterator[str]:
+        """The keys of all blobs in a folder and in those below it, in order; of all blobs when it is empty."""
 
     def remove(self, flow_name: str, run_id: str) -> None:
         """Remove everything that a run stored."""
@@ -99,21 +122,34 @@ def folder(flow_name: str, run_id: str, step_name: str | None = None) -> str:
 
 def output_key(flow_name: str, run_id: str, step_name: str, index: Index = ()) -> str:
     """The key of an output."""
-    return "/".join((folder(flow_name, run_id, step_name), *map(str, index), OUTPUT))
+    return place_key(flow_name, run_id, step_name, index, OUTPUT)
 
 
-def address(location: str) -> tuple[str, str, str, Index]:
-    """The flow, run, step and index that a key names."""
-    match location.split("/"):
+def place_key(flow_name: str, run_id: str, step_name: str, index: Index, name: str) -> str:
+    """The key of what a step leaves under a name, for an item of its maps."""
+    return "/".join((folder(flow_name, run_id, step_name), *map(str, index), name))
+
+
+def plain_key(key: str) -> str:
+    """The key itself, if it is one that leads nowhere else."""
+    if any(part in ("", ".", "..") for part in key.split("/")) or "\\" in key or not key.isprintable():
+        raise LocationError(f"{key!r} cannot be a key: it is names with a slash between them.", key)
+    return key
+
+
+def address(key: str, location: str = "") -> tuple[str, str, str, Index]:
+    """The flow, run, step and index that a key names; `location` is what an error calls it."""
+    match key.split("/"):
         case [flow, "runs", run, step, *index, last] if last == OUTPUT and all(each.isdecimal() for each in index):
             return flow, run, step, tuple(map(int, index))
-    raise StoreError(
-        f"{location!r} is not the location of an output, which looks like <flow>/runs/<run>/<step>/{OUTPUT}.", location
+    shown = location or key
+    raise LocationError(
+        f"{shown!r} is not the location of an output, which looks like <flow>/runs/<run>/<step>/{OUTPUT}.", shown
     )
 
 
 class BlobStore:
-    """A store over blobs by key: the four methods at the end are all that a kind of storage must bring."""
+    """A store over blobs by key: the five methods at the end are all that a kind of storage must bring."""
 
     shared = False
 
@@ -121,7 +157,7 @@ class BlobStore:
         self, flow_name: str, run_id: str, step_name: str, value: Any, *, index: Index = (), tag: bytes = NO_TAG
     ) -> str:
         self.keep(flow_name, run_id, step_name, value, index=index, tag=tag)
-        return output_key(flow_name, run_id, step_name, index)
+        return self.location(output_key(flow_name, run_id, step_name, index))
 
     def keep(
         self, flow_name: str, run_id: str, step_name: str, value: Any, *, index: Index = (), tag: bytes = NO_TAG
@@ -145,7 +181,7 @@ class BlobStore:
         return self._unsealed(output_key(flow_name, run_id, step_name, index))
 
     def read(self, location: str) -> Any:
-        flow_name, run_id, step_name, index = address(location)
+        flow_name, run_id, step_name, index = address(self._key(location), location)
         return self.load(flow_name, run_id, step_name, index=index)
 
     def write_items(
@@ -157,17 +193,39 @@ class BlobStore:
         *,
         tag: bytes = NO_TAG,
         batch_size: int = 1,
+        index: Index = (),
+        lengths: Sequence[int] | None = None,
     ) -> Items:
-        here = folder(flow_name, run_id, step_name)
-        with self._writing(f"{here}/{ITEMS}") as write:
+        key = place_key(flow_name, run_id, step_name, index, ITEMS)
+        with self._writing(key) as write:
             offsets = pack(values, write, tag)
-        with self._writing(f"{here}/{MANIFEST}") as write:
-            manifest(offsets, batch_size, write)
-        return self._unpacked(f"{here}/{ITEMS}")
+        with self._writing(place_key(flow_name, run_id, step_name, index, MANIFEST)) as write:
+            manifest(offsets, batch_size, write, index, lengths)
+        return self._written(key, offsets, tag)
 
-    def items(self, flow_name: str, run_id: str, step_name: str) -> Items | None:
-        key = f"{folder(flow_name, run_id, step_name)}/{ITEMS}"
+    def items(self, flow_name: str, run_id: str, step_name: str, *, index: Index = ()) -> Items | None:
+        key = place_key(flow_name, run_id, step_name, index, ITEMS)
         return None if self._tail(key, 1) is None else self._unpacked(key)
+
+    def location(self, key: str) -> str:
+        return key
+
+    def blob(self, key: str) -> bytes:
+        data = self._blob(plain_key(key))
+        return data if isinstance(data, bytes) else bytes(data)
+
+    def put_blob(self, key: str, data: bytes, content_type: str = BINARY) -> str:
+        with self._writing(plain_key(key)) as write:
+            write(data)
+        return self.location(key)
+
+    def span(self, key: str, start: int, end: int) -> tuple[bytes, int]:
+        asked = wanted(start, end)
+        data = memoryview(self._blob(plain_key(key)))
+        return bytes(data[asked]), len(data)
+
+    def keys(self, under: str) -> Iterator[str]:
+        return self._keys(f"{plain_key(under.rstrip('/'))}/" if under else "")
 
     def remove(self, flow_name: str, run_id: str) -> None:
         self._delete(folder(flow_name, run_id) + "/")
@@ -180,14 +238,22 @@ class BlobStore:
         try:
             return unseal(data)
         except StoreError as error:
-            raise damaged(key, error) from error
+            raise damaged(self.location(key), error) from error
 
     def _unpacked(self, key: str) -> Items:
         data = self._blob(key)
         try:
             return unpack(data)
         except StoreError as error:
-            raise damaged(key, error) from error
+            raise damaged(self.location(key), error) from error
+
+    def _key(self, location: str) -> str:
+        """The key that `location` made this of."""
+        return location
+
+    def _written(self, key: str, offsets: array[int], tag: bytes) -> Items:
+        """The items that were just packed under a key."""
+        return self._unpacked(key)
 
     _worth = 0.9
 
@@ -203,9 +269,20 @@ class BlobStore:
         """The last bytes of a blob, or None when there is no such blob."""
         raise NotImplementedError
 
+    def _keys(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with this folder, which ends in a slash or is empty; in order."""
+        raise NotImplementedError
+
     def _delete(self, prefix: str) -> None:
         """Remove the blobs whose keys begin like this."""
         raise NotImplementedError
+
+
+def wanted(start: int, end: int) -> slice:
+    """The span that is asked for, if it is one."""
+    if not 0 <= start <= end:
+        raise ValueError(f"a span begins at or after 0 and does not end before it begins, unlike {start} to {end}")
+    return slice(start, end)
 
 
 def damaged(key: str, error: StoreError) -> StoreError:
@@ -213,6 +290,6 @@ def damaged(key: str, error: StoreError) -> StoreError:
     return StoreError(f"{key} is damaged ({error}). Remove it and run again: only what is missing runs.", key)
 
 
-def missing(key: str) -> StoreError:
+def missing(key: str) -> MissingError:
     """The error for a key that nothing is stored under."""
-    return StoreError(f"Nothing is stored at {key}.", key)
+    return MissingError(f"Nothing is stored at {key}.", key)

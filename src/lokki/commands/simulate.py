@@ -1,0 +1,193 @@
+"""`simulate`: what a build would deploy, executed on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lokki.commands.shared import Command, configuration, given, logging_options, made, option
+from lokki.decorators import Flow
+from lokki.errors import ParameterError
+from lokki.outcome import complain, print_result
+
+if TYPE_CHECKING:
+    from lokki.config import LokkiConfig
+    from lokki.graph import FlowGraph
+    from lokki.simulate.simulation import Outcome
+
+_LARGEST_STATE = 262_144
+_LOGGED = 20  # lines of a failed execution's log that are shown
+
+
+def _simulate_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
+    option(parser, flow, "--items-limit", type=_at_least_one, metavar="N", help="run at most N items of each map")
+    option(parser, flow, "--compare", action="store_true", help="also run locally, and fail when the results differ")
+    option(parser, flow, "--json", action="store_true", help="print the result and all figures as one JSON object")
+    option(parser, flow, "--run-id", metavar="K", help="the run id that the execution is given")
+    logging_options(parser, flow, default=argparse.SUPPRESS)
+
+
+def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
+    from lokki.simulate.simulation import input_of, same, simulation
+
+    config = configuration(flow, options)
+    params = given(flow, rest)
+    graph = made(flow, params)
+    limit = getattr(options, "items_limit", None) or 0
+    run_id = getattr(options, "run_id", None)
+    as_input, defaults = input_of(params)
+    _say(options, f"Building {graph.name} and starting the engine ...")
+    with simulation(graph, config, defaults=defaults, items_limit=limit) as simulated:
+        _say(options, "Executing what was built ...")
+        outcome = simulated.execute({**as_input, **({"run_id": run_id} if run_id else {})})
+    for warning in outcome.bundle.warnings:
+        complain(f"[WARNING] {warning}")
+    compared = _compared(outcome, graph, config, limit) if getattr(options, "compare", False) else None
+    agrees = compared is None or same(outcome.value, compared[0])
+    if getattr(options, "json", False):
+        _print_json(outcome, None if compared is None else agrees)
+    else:
+        _print_report(outcome)
+    if not outcome.succeeded:
+        sys.exit(1)
+    if not agrees and compared is not None:
+        complain(f"error: The local run gives another result: {compared[0]!r:.500}")
+        sys.exit(1)
+    if compared is not None:
+        _say(options, "The local run gives the same result.")
+
+
+def _compared(outcome: Outcome, graph: FlowGraph, config: LokkiConfig, limit: int) -> tuple[Any] | None:
+    """The result of a local run, where there is one to compare with."""
+    if not outcome.succeeded:
+        return None
+    from lokki.events import silent
+    from lokki.runner import LocalRunner
+
+    return (LocalRunner(config=config, store_type="local", listen=silent, items_limit=limit).run(graph),)
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if not getattr(options, "json", False):
+        complain(text)
+
+
+def _print_report(outcome: Outcome) -> None:
+    complain("\n".join(report(outcome)))
+    if outcome.succeeded:
+        print_result(outcome.value)
+        return
+    for function, line in outcome.execution.logs[-_LOGGED:]:
+        complain(f"  {function}: {line}")
+    for each in outcome.errors:
+        where = f" on item {'.'.join(map(str, each.index))}: {each.item}" if each.index else ""
+        complain(f"\n{each.traceback.rstrip()}\n\nStep {each.step!r} failed{where}.")
+    if not outcome.errors:
+        complain(f"error: {outcome.execution.error}: {outcome.execution.cause}")
+
+
+def report(outcome: Outcome) -> Iterator[str]:
+    """What the execution did, in lines."""
+    from lokki.builder.costs import measured
+
+    counts = outcome.execution.counts
+    yield f"{outcome.bundle.deployment.graph.name}: {outcome.execution.status}"
+    yield ""
+    for name, entered in counts.states.items():
+        yield f"  {name:<30} entered {entered:>7,} times" if entered != 1 else f"  {name:<30} entered once"
+    yield ""
+    requests = _requests(outcome)
+    yield from (
+        f"{name:<20} {text}"
+        for name, text in (
+            (
+                "state transitions",
+                f"{counts.transitions:,}" + (f", {counts.retries:,} of them retries" * bool(counts.retries)),
+            ),
+            ("child executions", f"{counts.children:,}"),
+            ("Lambda invocations", _by_name(counts.invocations)),
+            ("Batch jobs", _by_name(counts.jobs)),
+            (
+                "S3 requests",
+                f"{sum(requests.values()):,}: " + ", ".join(f"{n:,} {kind}" for kind, n in requests.items()),
+            ),
+            ("largest state", f"{counts.payload:,} bytes of the {_LARGEST_STATE:,} that AWS allows"),
+        )
+        if text
+    )
+    yield ""
+    yield from measured(outcome.bundle.deployment, counts)
+    yield ""
+    yield "Where this differs from AWS:"
+    yield from (f"  - {each}" for each in outcome.substitutions)
+
+
+def _requests(outcome: Outcome) -> dict[str, int]:
+    """S3 requests by kind, whoever made them."""
+    total: dict[str, int] = {}
+    for kinds in outcome.execution.counts.requests.values():
+        for kind, number in kinds.items():
+            total[kind] = total.get(kind, 0) + number
+    return dict(sorted(total.items()))
+
+
+def _by_name(numbers: Mapping[str, int]) -> str:
+    if not numbers:
+        return ""
+    return f"{sum(numbers.values()):,}: " + ", ".join(f"{n:,} {name}" for name, n in numbers.items())
+
+
+def _print_json(outcome: Outcome, agrees: bool | None) -> None:
+    import json
+
+    from lokki.builder.costs import measured
+    from lokki.jsonable import plain
+
+    counts, execution = outcome.execution.counts, outcome.execution
+    told = {
+        "flow": outcome.bundle.deployment.graph.name,
+        "status": execution.status,
+        "result": plain(outcome.value, repr),
+        "same_as_local": agrees,
+        "error": execution.error,
+        "cause": execution.cause,
+        "failures": [
+            {"step": each.step, "index": list(each.index), "item": each.item, "error": each.error}
+            for each in outcome.errors
+        ],
+        "states": dict(counts.states),
+        "transitions": counts.transitions,
+        "retries": counts.retries,
+        "child_executions": counts.children,
+        "lambda_invocations": dict(counts.invocations),
+        "batch_jobs": dict(counts.jobs),
+        "s3_requests": {caller: dict(kinds) for caller, kinds in counts.requests.items()},
+        "largest_state_bytes": counts.payload,
+        "cost": list(measured(outcome.bundle.deployment, counts)),
+        "substitutions": list(outcome.substitutions),
+    }
+    print(json.dumps({name: each for name, each in told.items() if each is not None}))
+
+
+def _at_least_one(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ParameterError(f"--items-limit takes a number of 1 or more, not {text!r}.", "items_limit")
+    return number
+
+
+COMMAND = Command(
+    "execute what a build would deploy, on this machine",
+    "Builds the flow and runs the state machine that was built: every function and job as a process of its packaged\n"
+    "code, S3 and Step Functions by moto. Needs no account: pip install 'lokki-twingraph[simulate]'.\n"
+    "The result is printed on stdout; how often each state was entered, what AWS would be asked for and what it would\n"
+    "cost, on stderr.",
+    ("", "--compare", "--items-limit 5 --json"),
+    _simulate_options,
+    _simulate,
+)

@@ -1,0 +1,110 @@
+"""What a function is called with, in every form that there is.
+
+The state machine marks its own events with the key `lokki` and leaves nothing to be guessed. People and older state
+machines send one of three forms: `{"input", "flow"}`; `{"result_url" | "result_urls", "run_id", ...}`; or the first
+step's parameters by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lokki.errors import ParameterError
+from lokki.frozen import field, frozen
+
+_RUN = ("run_id", "cache_enabled")
+_ADDRESSES = ("result_url", "result_urls", "item_url")
+
+
+@frozen
+class FlowContext:
+    """What all events of one execution share."""
+
+    run_id: str = ""
+    cache_enabled: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"run_id": self.run_id, "cache_enabled": self.cache_enabled, "params": dict(self.params)}
+
+
+@frozen
+class LambdaEvent:
+    """An event that was not sent by the state machine; `given` says that it brings an input, which may be None.
+
+    `input` is a value, an `s3://` location, or a list of locations.
+    """
+
+    flow: FlowContext = field(default_factory=FlowContext)
+    input: Any = None
+    given: bool = False
+
+    @classmethod
+    def from_dict(cls, event: Mapping[str, Any]) -> LambdaEvent:
+        """The event in any of its forms."""
+        if not isinstance(event, Mapping):
+            raise ParameterError(f"The event must be a JSON object, not {type(event).__name__}.")
+        if "input" in event or "flow" in event:
+            flow = event.get("flow") or {}
+            return cls(_context(flow, flow.get("params") or {}), event.get("input"), event.get("input") is not None)
+        rest = {name: value for name, value in event.items() if name not in (*_RUN, *_ADDRESSES)}
+        for name in _ADDRESSES:
+            if name in event:
+                return cls(_context(event, rest), event[name], given=True)
+        return cls(_context(event, rest))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"input": self.input, "flow": self.flow.to_dict()}
+
+
+@frozen
+class Slice:
+    """The items of one child of a map: an entry of the map's manifest.
+
+    `first` counts within the child's own map, `start` and `end` are its bytes in the packed items. `index` is the place
+    in the maps outside, empty in a map that is in no other.
+    """
+
+    first: int
+    count: int
+    start: int
+    end: int
+    index: tuple[int, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Slice:
+        """The entry as it stands in the manifest."""
+        return cls(data["first"], data["count"], data["start"], data["end"], tuple(data.get("index", ())))
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """The place of the first item."""
+        return (*self.index, self.first)
+
+    @property
+    def places(self) -> list[tuple[int, ...]]:
+        """The place of each item."""
+        return [(*self.index, at) for at in range(self.first, self.first + self.count)]
+
+
+class State(NamedTuple):
+    """The data of a state of the machine: `at` are the items to work on, `over` those of the map outside."""
+
+    run_id: str
+    cache: bool
+    at: Slice | None = None
+    over: Slice | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> State:
+        """The state as it stands in an event."""
+        at, over = (None if data.get(name) is None else Slice.from_dict(data[name]) for name in ("at", "over"))
+        return cls(data["run_id"], bool(data["cache"]), at, over)
+
+
+def _context(event: Mapping[str, Any], params: Mapping[str, Any]) -> FlowContext:
+    run_id = event.get("run_id") or ""
+    return FlowContext(str(run_id), bool(event.get("cache_enabled", False)), params)

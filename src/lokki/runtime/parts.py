@@ -1,0 +1,242 @@
+"""What the states of one execution leave to each other in the store, by node and by the items of a map.
+
+A state outside maps leaves one output. A child of a map leaves one part for all its items, under the place of the
+first: an output like any other when it has one item, else `results.pack`. Who gathers the results of a map reads its
+manifest, which says what children there were, and then their parts, a bounded number at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple
+
+from lokki.codec import NO_TAG, decode, digest, encode
+from lokki.errors import MissingError, StoreError
+from lokki.graph import Map
+from lokki.runtime.event import Slice
+from lokki.runtime.keeping import Output
+from lokki.store.packing import manifest, pack_frames, taken, unpack
+from lokki.store.protocol import ITEMS, MANIFEST, OUTPUT, Index, TransientStore, place_key
+
+RESULTS = "results.pack"
+_READERS = 32
+_BLOCK = 1024  # parts on their way at once, at most
+_WHOLE = 1 << 20  # packed items up to this size are read whole, once per process
+_PACKS = 4
+
+
+class Earlier(NamedTuple):
+    """A result that is there already, and what it was made from."""
+
+    tag: bytes
+    output: Output
+
+
+class Parts:
+    """The parts of one execution. `cache` says that results of earlier executions under this run id may be there."""
+
+    def __init__(self, store: TransientStore, flow: str, run: str, *, cache: bool) -> None:
+        self.store = store
+        self._names = (flow, run)
+        self._cache = cache
+
+    # --- the items of a child
+
+    def items(self, node: Map, at: Slice, over: Slice | None) -> list[Output]:
+        """The items that a child of a map works on."""
+        key = self._key(node.over.node, over, ITEMS)
+        data = self._span(key, at.start, at.end)
+        try:
+            return [Output(value, self._digest(frame)) for value, frame in taken(data, at.count, at.first)]
+        except StoreError as error:
+            raise _damaged(key, error) from error
+
+    def write_items(self, node: Map, at: Slice | None, values: list[Sequence[Any]], marks: Sequence[bytes]) -> str:
+        """Pack the items that a map is to run over, of each item of the map outside; returns the manifest's key."""
+        over, place = node.over.node, _place(at)
+        lengths = None if at is None else [len(each) for each in values]
+        tag, size = digest(b"".join(marks)), node.batch_size
+        there = self.store.items(*self._names, over, index=place) if self._cache else None
+        key = self._key(over, at, MANIFEST)
+        if there is None or there.tag != tag:
+            every = (value for each in values for value in each)
+            self.store.write_items(*self._names, over, every, tag=tag, batch_size=size, index=place, lengths=lengths)
+        else:  # the items must not change, because results were made from them; how they are cut up may
+            held = bytearray()
+            manifest(there.offsets, size, held.extend, place, lengths)
+            self.store.put_blob(key, bytes(held))
+        return key
+
+    # --- results
+
+    def outputs(self, node: str, at: Slice | None) -> list[Output]:
+        """The results of a step, for each item of a child, or the one outside maps."""
+        if at is not None and at.count > 1:
+            return [each.output for each in self._whole(node, at)]
+        return [self._output(node, _place(at))]
+
+    def gathered(self, node: Map, at: Slice | None) -> list[Output]:
+        """The result of a map, in order; for each item of a child where the map runs inside another."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            return [_list(each) for each in self._gathered(node, at, lambda read, of: _bounded(readers, read, of))]
+
+    def earlier(self, node: str, at: Slice | None) -> list[Earlier | None]:
+        """The results that are there already."""
+        if at is not None and at.count > 1:
+            return self._packed(node, at) or [None] * at.count
+        place = _place(at)
+        seal = self.store.find(*self._names, node, index=place)
+        if seal is None:
+            return [None]
+        return [Earlier(seal.tag, Output(None, seal.digest, lambda: self._load(node, place)))]
+
+    def write(self, node: str, at: Slice | None, results: Sequence[Earlier | None]) -> None:
+        """Leave the results of a step; in a pack those that are still missing have no frame."""
+        if at is None or at.count == 1:
+            (only,) = results
+            if only is not None:
+                self.store.write(*self._names, node, only.output.value, index=_place(at), tag=only.tag)
+                seal = self.store.find(*self._names, node, index=_place(at)) if self._cache else None
+                only.output.digest = NO_TAG if seal is None else seal.digest
+            return
+        frames = [b"" if each is None else encode(each.output.value) for each in results]
+        tags = b"".join(NO_TAG if each is None else each.tag for each in results)
+        held = bytearray()
+        pack_frames([*frames, tags], held.extend, NO_TAG)
+        self.store.put_blob(self._key(node, at, RESULTS), bytes(held))
+        for each, frame in zip(results, frames, strict=True):
+            if each is not None:
+                each.output.digest = self._digest(frame)
+
+    def location(self, node: str, at: Slice | None) -> str:
+        """Where the result of a node lies."""
+        return self.store.location(self._key(node, at, RESULTS if at is not None and at.count > 1 else OUTPUT))
+
+    def _key(self, node: str, at: Slice | None, name: str) -> str:
+        return place_key(*self._names, node, _place(at), name)
+
+    def _output(self, node: str, place: Index) -> Output:
+        if not self._cache:
+            return Output(None, NO_TAG, lambda: self._load(node, place))
+        seal = self.store.find(*self._names, node, index=place)
+        return Output(None, NO_TAG if seal is None else seal.digest, lambda: self._load(node, place))
+
+    def _load(self, node: str, place: Index) -> Any:
+        return self.store.load(*self._names, node, index=place)
+
+    def _packed(self, node: str, at: Slice) -> list[Earlier | None] | None:
+        """What a pack of results holds; None when it is not there, or not that of these items."""
+        key = self._key(node, at, RESULTS)
+        try:
+            packed = unpack(self.store.blob(key))
+        except MissingError:
+            return None
+        except StoreError as error:
+            raise _damaged(key, error) from error
+        if len(packed) != at.count + 1:
+            return None
+        frames, tags = map(packed.frame, range(at.count)), packed.frame(at.count)
+        return [
+            Earlier(tags[16 * at : 16 * at + 16], Output(None, self._digest(frame), _decoding(key, frame)))
+            if frame
+            else None
+            for at, frame in enumerate(frames)
+        ]
+
+    def _whole(self, node: str, at: Slice) -> list[Earlier]:
+        found = self._packed(node, at) or []
+        whole = [each for each in found if each is not None]
+        if len(whole) != at.count:
+            key = self._key(node, at, RESULTS)
+            held = f"{len(whole)} of {at.count} results"
+            raise StoreError(f"{key} holds {held}. Run it again: what is missing runs.", key)
+        return whole
+
+    def _gathered(self, node: Map, at: Slice | None, each_of: _EachOf) -> Iterator[list[Output]]:
+        children = self._children(node, at)
+        if at is None:
+            yield [output for part in each_of(lambda child: self._part(node, child), children) for output in part]
+            return
+        by_place: dict[Index, list[Slice]] = {}
+        for child in children:
+            by_place.setdefault(child.index, []).append(child)
+        for place in at.places:
+            mine = by_place.get(place, [])
+            yield [output for part in each_of(lambda child: self._part(node, child), mine) for output in part]
+
+    def _part(self, node: Map, child: Slice) -> list[Output]:
+        """The results of one child, read."""
+        last = next(each for each in node.body.nodes if each.id == node.body.output.node)
+        if isinstance(last, Map) and not node.direct_pass:
+            return [_list(each) for each in self._gathered(last, child, _one_by_one)]
+        outputs = self.outputs(last.id, child)
+        for each in outputs:
+            each.value  # noqa: B018 - reads it here, in this thread
+        return outputs
+
+    def _children(self, node: Map, at: Slice | None) -> list[Slice]:
+        key = self._key(node.over.node, at, MANIFEST)
+        try:
+            return [Slice.from_dict(each) for each in json.loads(self.store.blob(key))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(key, error) from error
+
+    def _digest(self, frame: bytes) -> bytes:
+        return digest(frame) if self._cache else NO_TAG
+
+    def _span(self, key: str, start: int, end: int) -> bytes:
+        """Bytes of packed items. Small packs are read whole and kept for the next child that this process works on."""
+        if self._cache:  # another execution under this run id may have replaced them
+            return self.store.span(key, start, end)[0]
+        known = _packs.get(key)
+        if known is None:
+            head, size = self.store.span(key, 0, _WHOLE)
+            known = _packs[key] = head if size <= _WHOLE else b""
+            while len(_packs) > _PACKS:
+                _packs.popitem(last=False)
+            if end <= len(head):
+                return head[start:end]
+        return known[start:end] if known else self.store.span(key, start, end)[0]
+
+
+_packs: OrderedDict[str, bytes] = OrderedDict()  # by key the small packs, and nothing for the large ones
+_EachOf = Callable[[Callable[[Slice], list[Output]], Iterable[Slice]], Iterable[list[Output]]]
+
+
+def _one_by_one(read: Callable[[Slice], list[Output]], children: Iterable[Slice]) -> Iterator[list[Output]]:
+    return map(read, children)
+
+
+def _bounded(
+    readers: ThreadPoolExecutor, read: Callable[[Slice], list[Output]], children: Iterable[Slice]
+) -> Iterator[list[Output]]:
+    """The parts in order, read by many at once, and never more than a block ahead."""
+    left = iter(children)
+    while block := list(islice(left, _BLOCK)):
+        yield from readers.map(read, block)
+
+
+def _list(outputs: Sequence[Output]) -> Output:
+    return Output([each.value for each in outputs], digest(b"".join(each.digest for each in outputs)))
+
+
+def _decoding(key: str, frame: bytes) -> Callable[[], Any]:
+    def load() -> Any:
+        try:
+            return decode(frame)
+        except StoreError as error:
+            raise _damaged(key, error) from error
+
+    return load
+
+
+def _place(at: Slice | None) -> Index:
+    return () if at is None else at.place
+
+
+def _damaged(key: str, error: Exception) -> StoreError:
+    return StoreError(f"{key} is damaged ({error}). Remove it and run again.", key)

@@ -1,0 +1,266 @@
+"""A simulation: a flow is built, what was built is executed in the engine, and its result is read from the store.
+
+Functions are processes of the packaged code with the environment that the template gives them; jobs likewise. Where
+the engine or this machine does otherwise than AWS, the outcome says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from lokki.builder.builder import Bundle, compile_flow
+from lokki.builder.package import ZIP
+from lokki.frozen import frozen, replace
+from lokki.graph import FlowGraph, Map
+from lokki.jsonable import plain
+from lokki.runtime.invoke import Held, picked
+from lokki.runtime.parts import Parts
+from lokki.settings import LokkiConfig
+from lokki.simulate.engine import Engine, Execution, Function, Job, Machine
+from lokki.simulate.template import Template
+from lokki.store.s3 import S3Store
+
+_BUCKET = "lokki-simulation"
+_QUEUE = "lokki-simulation"
+_OWN_ENVIRONMENT = "Packages that the image would install are taken from this environment."
+_OWN_PYTHON = "Functions run on this machine's Python and processor."
+_SECRETS = "Secrets have the values of the variables of the same names here, else a made-up one."
+
+
+@frozen
+class StepError:
+    """A failure that a step left behind: which step, on which item, and what."""
+
+    step: str
+    index: tuple[int, ...]
+    item: str
+    error: str
+    traceback: str
+
+
+@frozen
+class Outcome:
+    """How a simulation ended; `value` is the flow's result where it succeeded, `errors` are the failures of steps."""
+
+    bundle: Bundle
+    execution: Execution
+    value: Any
+    errors: tuple[StepError, ...]
+    substitutions: tuple[str, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the execution reached its end."""
+        return self.execution.status == "SUCCEEDED"
+
+
+class Simulation:
+    """A flow that was built and deployed to an engine; `execute` runs it, as often as one likes.
+
+    Args:
+        graph: what calling the flow returned.
+        config: the configuration; what only AWS has is made up where it is missing.
+        engine: where to deploy it.
+        folder: where packages are unpacked; it has to stay as long as this is used.
+        defaults: parameters that executions use when their input does not give them.
+        items_limit: how many items of each map run at most; 0 for all.
+    """
+
+    def __init__(
+        self,
+        graph: FlowGraph,
+        config: LokkiConfig,
+        engine: Engine,
+        folder: str,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        items_limit: int = 0,
+    ) -> None:
+        self._engine = engine
+        self._config = _for_simulation(config)
+        self._graph = graph
+        self.bundle = compile_flow(graph, self._config, defaults, here=True)
+        self._template = Template(self.bundle.files["template.yaml"].decode())
+        self._name = self._template.machine[0]
+        limit = {"LOKKI_ITEMS_LIMIT": str(items_limit)} if items_limit else {}
+        engine.deploy(self._machine(folder, limit))
+
+    def execute(
+        self, given: Mapping[str, Any] | None = None, name: str | None = None, timeout: float = 3600
+    ) -> Outcome:
+        """Execute the flow.
+
+        Args:
+            given: the execution's input: parameters, `run_id`.
+            name: the execution's name, made up when none is given.
+            timeout: seconds until it is ended.
+        """
+        execution = self._engine.execute(self._name, given or {}, name, timeout)
+        store = self._store()
+        run_id = str((given or {}).get("run_id") or execution.name)
+        value: Any = None
+        errors: tuple[StepError, ...] = ()
+        if execution.status == "SUCCEEDED":
+            value = self._result(store, run_id)
+        else:
+            errors = tuple(_errors(store, f"{self._name}/runs/{run_id}/errors"))
+        return Outcome(self.bundle, execution, value, errors, (*execution.substitutions, *self._substitutions()))
+
+    def _result(self, store: S3Store, run_id: str) -> Any:
+        output = self._graph.output
+        node = self._graph.node(output.node)
+        parts = Parts(store, self._name, run_id, cache=False)
+        at_end = parts.gathered(node, None) if isinstance(node, Map) else parts.outputs(node.id, None)
+        return picked(output, {node.id: Held(at_end[0].value)})
+
+    def _store(self) -> S3Store:
+        aws = self._config.aws
+        return S3Store(
+            self._engine.endpoint, bucket=aws.artifact_bucket, prefix=aws.prefix, client=self._engine.client("s3")
+        )
+
+    def _machine(self, folder: str, environment: Mapping[str, str]) -> Machine:
+        name, definition = self._template.machine
+        packages = os.path.join(folder, self.bundle.functions.digest[:16])
+        jobs = os.path.join(folder, "jobs", self.bundle.jobs.digest[:16]) if self.bundle.jobs else ""
+        _unpack(self.bundle, packages, jobs)
+        imports = "packaged" if self._config.lambda_.package_type == "zip" else "environment"
+        return Machine(
+            name,
+            definition,
+            tuple(
+                Function(
+                    each["FunctionName"],
+                    arn,
+                    packages,
+                    environment={**each["Environment"]["Variables"], **environment},
+                    timeout=each["Timeout"],
+                    memory=each["MemorySize"],
+                    imports=imports,
+                )
+                for arn, each in self._template.functions.items()
+            ),
+            tuple(
+                Job(
+                    each["JobDefinitionName"],
+                    arn,
+                    jobs,
+                    tuple(each["ContainerProperties"]["Command"]),
+                    {**_variables(each), **environment},
+                    each["Timeout"]["AttemptDurationSeconds"],
+                    "environment",
+                )
+                for arn, each in self._template.jobs.items()
+            ),
+            self._config.aws.artifact_bucket,
+            _secret_values(self._config),
+        )
+
+    def _substitutions(self) -> Iterator[str]:
+        yield _OWN_PYTHON
+        if self._config.lambda_.package_type == "image" or self.bundle.jobs:
+            yield _OWN_ENVIRONMENT
+        if self._config.secrets.secret_arns:
+            yield _SECRETS
+
+
+@contextmanager
+def simulation(
+    graph: FlowGraph,
+    config: LokkiConfig,
+    *,
+    engine: Engine | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    items_limit: int = 0,
+) -> Iterator[Simulation]:
+    """A simulation in a folder of its own, in an engine of its own unless one is given."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lokki-simulation-") as folder,
+        nullcontext(engine) if engine else Engine() as running,
+    ):
+        yield Simulation(graph, config, running, folder, defaults=defaults, items_limit=items_limit)
+
+
+def input_of(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters as an execution's input; and those that JSON has no word for, which become defaults of the build."""
+    given: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, value in params.items():
+        try:
+            is_json = plain(value) == value
+        except TypeError:
+            is_json = False
+        (given if is_json else others)[name] = value
+    return given, others
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two results are the same: equal, or where equality is no plain yes or no, of the same content."""
+    from lokki.codec import encode
+
+    if type(one) is not type(other):
+        return False
+    try:
+        if bool(one == other):
+            return True
+    except Exception:  # noqa: BLE001 - an array or a frame has its own idea of equality
+        equals = getattr(one, "equals", None)
+        if equals is not None:
+            return bool(equals(other))
+    if isinstance(one, list | tuple) and len(one) == len(other):
+        return all(map(same, one, other))
+    if isinstance(one, dict) and one.keys() == other.keys():
+        return all(same(one[key], other[key]) for key in one)
+    return encode(one) == encode(other)
+
+
+def _for_simulation(config: LokkiConfig) -> LokkiConfig:
+    aws = replace(config.aws, artifact_bucket=config.aws.artifact_bucket or _BUCKET, endpoint="")
+    return replace(config, aws=aws, batch=replace(config.batch, job_queue=config.batch.job_queue or _QUEUE))
+
+
+def _unpack(bundle: Bundle, functions: str, jobs: str) -> None:
+    """Put the packages where processes can run them."""
+    if ZIP in bundle.files:
+        import io
+        from zipfile import ZipFile
+
+        with ZipFile(io.BytesIO(bundle.files[ZIP])) as archive:
+            archive.extractall(functions)
+    for path, content in bundle.files.items():
+        top, _, rest = path.partition("/")
+        target = {"lambdas": functions, "batch": jobs}.get(top)
+        if target and rest and path != ZIP:
+            whole = os.path.join(target, rest)
+            os.makedirs(os.path.dirname(whole), exist_ok=True)
+            with open(whole, "wb") as file:
+                file.write(content)
+
+
+def _variables(job: Mapping[str, Any]) -> dict[str, str]:
+    return {each["Name"]: each["Value"] for each in job["ContainerProperties"].get("Environment", ())}
+
+
+def _secret_values(config: LokkiConfig) -> dict[str, str]:
+    """A value for each secret: for one that a JSON key is picked from, an object with all keys that are."""
+    plain_texts: dict[str, str] = {}
+    objects: dict[str, dict[str, str]] = {}
+    for name, each in config.secrets.secret_arns.items():
+        arn, _, key = each.partition(":SecretString:")
+        value = os.environ.get(name, f"simulated {name}")
+        if key:
+            objects.setdefault(arn, {})[key] = value
+        else:
+            plain_texts[arn] = value
+    return {**plain_texts, **{arn: json.dumps(each) for arn, each in objects.items()}}
+
+
+def _errors(store: S3Store, under: str) -> Iterator[StepError]:
+    for key in store.keys(under):
+        told = json.loads(store.blob(key))
+        yield StepError(told["step"], tuple(told["index"]), told["item"], told["error"], told["traceback"])
