@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lokki.errors import SimulationError
-from lokki.simulate.engine import Engine, Execution, Failure, Function, Job, Machine
+from lokki.simulate.engine import Engine, Execution, Function, Job, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 INVOKE = "arn:aws:states:::lambda:invoke"
@@ -46,7 +46,10 @@ def job(name: str, overrides: Mapping[str, Any], **fields: Any) -> dict[str, Any
 def chain(**states: Mapping[str, Any]) -> dict[str, Any]:
     names = [*states, None]
     after = ({"Next": name} if name else {"End": True} for name in names[1:])
-    return {"StartAt": names[0], "States": {name: {**states[name], **last} for name, last in zip(states, after)}}
+    return {
+        "StartAt": names[0],
+        "States": {name: {**states[name], **last} for name, last in zip(states, after, strict=True)},
+    }
 
 
 def fan_out(body: Mapping[str, Any], key: Any, express: bool = False, **fields: Any) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def one(function: str, **fields: Any) -> dict[str, Any]:
 def test_a_chain_hands_on_what_functions_return_and_is_counted(engine: Engine, deploy: Deploy) -> None:
     add = "def lambda_handler(event, context):\n    print('adding', event['n'])\n    return {'n': event['n'] + 1}\n"
     states = {name: task("add", {"n.$": "$.n"}) for name in ("First", "Second", "Third")}
-    execution = engine.execute(deploy(chain(**states), {"add": add}), {"n": 1}, name="run-1")
+    execution = engine.execute(deploy(chain(**states), {"add": add}), {"n": 1, "mark": "\u00b5"}, name="run-1")
     assert (execution.name, execution.status, execution.output) == ("run-1", "SUCCEEDED", {"n": 4})
     assert execution.logs == (("add", "adding 1"), ("add", "adding 2"), ("add", "adding 3"))
     assert engine.logs()[-3:] == list(execution.logs)
@@ -133,7 +136,7 @@ def test_a_chain_hands_on_what_functions_return_and_is_counted(engine: Engine, d
     assert (counts.transitions, counts.retries, counts.children) == (3, 0, 0)
     assert counts.invocations == {"add": 3}
     assert counts.billed_ms["add"] >= 3
-    assert counts.payload == len('{"n":4}')
+    assert counts.payload == len('{"n":1,"mark":".."}')
     assert counts.requests == {}
     assert execution.substitutions == ()
 
@@ -386,7 +389,402 @@ def test_maps_in_maps(engine: Engine, deploy: Deploy) -> None:
     code = "def lambda_handler(event, context):\n    print(event)\n    return event\n"
     machine = deploy(chain(Head=head, Named=named, Outer=outer), {"leaf": code, "plan": plan})
     execution = engine.execute(machine, {"items": [["a", "b"], [], ["c"]]}, name="nested")
-    print(execution)
     assert (execution.status, execution.error, execution.cause) == ("SUCCEEDED", "", "")
-    print(execution)
-    assert 0
+    assert execution.output == {"run": "nested"}
+    leaves = [(0, 0, "a"), (0, 1, "b"), (2, 0, "c")]
+    said = sorted(line for _, line in execution.logs)
+    assert said == [str({"outer": o, "inner": i, "item": item, "run": "nested"}) for o, i, item in leaves]
+    counts = execution.counts
+    assert counts.states == {"Head": 1, "Named": 1, "Outer": 1, "Plan": 3, "Inner": 3, "Leaf": 3}
+    assert counts.children == 6
+    assert counts.requests == {"functions": {"PUT": 4, "GET range": 4}, "interpreter": {"GET": 4, "PUT": 1}}
+    written = engine.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="nested/")["Contents"]
+    assert [found["Key"].endswith("/manifest.json") for found in written].count(True) == 1
+
+
+SEE = """
+def lambda_handler(event, context):
+    return event
+"""
+
+
+def test_a_child_is_an_execution_of_its_own(engine: Engine, deploy: Deploy, listed: Callable[[list[Any]], str]) -> None:
+    payload = {"name.$": "$$.Execution.Name", "id.$": "$$.Execution.Id", "input.$": "$$.Execution.Input"}
+    items = fan_out(chain(Child=task("echo", payload)), listed(["a", "b"]), select={"parent.$": "$$.Execution.Name"})
+    machine = deploy(chain(Items=items), {"echo": ECHO})
+    first, second = engine.execute(machine, {"x": 1}, name="family").output
+    assert first["input"] == {"item": "a", "index": 0, "parent": "family"}
+    assert second["input"] == {"item": "b", "index": 1, "parent": "family"}
+    assert len({"family", first["name"], second["name"]}) == 3
+    assert first["id"] == f"arn:aws:states:us-east-1:123456789012:execution:{machine}/Items:{first['name']}"
+
+
+FRAGILE = """
+def lambda_handler(event, context):
+    if event["item"] in (3, 5):
+        raise ValueError(f"item {event['item']}")
+    return event["item"]
+"""
+
+
+def fragile(key: str, **fields: Any) -> dict[str, Any]:
+    body = chain(Check=task("fragile", {"item.$": "$.item"}), After={"Type": "Pass"})
+    return chain(Items=fan_out(body, key, MaxConcurrency=1, **fields))
+
+
+def test_a_child_that_fails_ends_its_map(engine: Engine, deploy: Deploy, listed: Callable[[list[Any]], str]) -> None:
+    execution = engine.execute(deploy(fragile(listed(list(range(8)))), {"fragile": FRAGILE}), {})
+    assert (execution.status, execution.error) == ("FAILED", "States.ExceedToleratedFailureThreshold")
+    assert execution.cause == "The specified tolerated failure threshold was exceeded"
+    (failure,) = execution.failures
+    assert (failure.state, failure.index, failure.error) == ("Items", 3, "ValueError")
+    assert json.loads(failure.cause)["errorMessage"] == "item 3"
+    assert execution.counts.children == 4
+    assert execution.counts.states == {"Items": 1, "Check": 4, "After": 3}
+    assert execution.substitutions[1].startswith("A map fails when more of its children fail than it tolerates")
+
+
+@pytest.mark.parametrize(
+    ("tolerated", "children"),
+    [
+        ({"ToleratedFailureCount": 1}, 6),
+        ({"ToleratedFailureCount": 2}, 0),
+        ({"ToleratedFailurePercentage": 20}, 6),
+        ({"ToleratedFailurePercentage": 25}, 0),
+        ({"ToleratedFailureCount": 1, "ToleratedFailurePercentage": 99}, 6),
+    ],
+)
+def test_a_map_tolerates_as_many_failures_as_it_says(
+    engine: Engine,
+    deploy: Deploy,
+    listed: Callable[[list[Any]], str],
+    tolerated: Mapping[str, int],
+    children: int,
+) -> None:
+    """`children` are those that ran before the map failed; 0 when it did not."""
+    machine = deploy(fragile(listed(list(range(8))), **tolerated), {"fragile": FRAGILE})
+    execution = engine.execute(machine, {})
+    assert execution.status == ("FAILED" if children else "SUCCEEDED")
+    assert execution.output == (None if children else [0, 1, 2, None, 4, None, 6, 7])
+    assert execution.counts.children == (children or 8)
+    assert [failure.index for failure in execution.failures] == [3, 5]
+
+
+def test_a_map_that_fails_can_be_retried_and_caught(
+    engine: Engine, deploy: Deploy, listed: Callable[[list[Any]], str]
+) -> None:
+    threshold = ["States.ExceedToleratedFailureThreshold"]
+    retry = [{"ErrorEquals": threshold, "MaxAttempts": 1, "IntervalSeconds": 1}]
+    catch = [{"ErrorEquals": threshold, "Next": "Caught", "ResultPath": "$.why"}]
+    definition = fragile(listed([1, 3]), Retry=retry, Catch=catch)
+    definition["States"]["Caught"] = {"Type": "Pass", "End": True}
+    execution = engine.execute(deploy(definition, {"fragile": FRAGILE}), {"kept": 1})
+    assert execution.status == "SUCCEEDED"
+    assert (execution.output["kept"], execution.output["why"]["Error"]) == (1, threshold[0])
+    assert (execution.counts.children, execution.counts.retries) == (4, 1)
+
+
+def test_a_map_over_nothing_and_one_over_what_is_not_there(
+    engine: Engine, deploy: Deploy, listed: Callable[[list[Any]], str]
+) -> None:
+    empty = engine.execute(deploy(fragile(listed([])), {"fragile": FRAGILE}), {})
+    assert (empty.status, empty.output, empty.counts.children) == ("SUCCEEDED", [], 0)
+    missing = engine.execute(deploy(fragile("no/such/key.json"), {"fragile": FRAGILE}), {})
+    assert (missing.status, missing.error) == ("FAILED", "States.ItemReaderFailed")
+    assert "NoSuchKey" in missing.cause
+
+
+BATCH = """
+import json, os, sys, time
+
+print(sys.argv, os.environ["LOKKI_INPUT"], os.environ["LOKKI_ATTEMPT"], os.environ["MODE"])
+match os.environ["LOKKI_STATE"]:
+    case "fail":
+        raise ValueError("in the job")
+    case "exit":
+        sys.exit(7)
+    case "hang":
+        time.sleep(60)
+    case "write":
+        import boto3
+        boto3.client("s3").put_object(Bucket=os.environ["BUCKET"], Key="job", Body=b"done")
+"""
+
+
+def batch(package: Made) -> Job:
+    environment = {"MODE": "definition", "BUCKET": BUCKET}
+    where = "arn:aws:batch:us-east-1:123456789012:job-definition/train:1"
+    return Job("train", where, package({"batch_main.py": BATCH}), environment=environment, timeout=1)
+
+
+def overrides(state: str) -> dict[str, Any]:
+    pairs = {"LOKKI_STATE": state, "MODE": "override"}
+    fixed = [{"Name": name, "Value": value} for name, value in pairs.items()]
+    fixed.append({"Name": "LOKKI_INPUT", "Value.$": "States.JsonToString($)"})
+    tries = {"Name": "LOKKI_ATTEMPT", "Value.$": "States.Format('{}', $$.State.RetryCount)"}
+    return {"Environment": [*fixed, tries]}
+
+
+def test_a_batch_job_runs_its_command(engine: Engine, deploy: Deploy, package: Made) -> None:
+    machine = deploy(chain(Train=job("train", overrides("write"))), {}, jobs=(batch(package),))
+    execution = engine.execute(machine, {"given": 1})
+    assert (execution.status, execution.error, execution.cause) == ("SUCCEEDED", "", "")
+    assert (execution.output["Status"], execution.output["Container"]) == ("SUCCEEDED", {"ExitCode": 0})
+    assert execution.logs == (("train", """['batch_main.py'] {"given":1} 0 override"""),)
+    counts = execution.counts
+    assert (counts.jobs, counts.states, counts.requests) == ({"train": 1}, {"Train": 1}, {"jobs": {"PUT": 1}})
+    assert counts.job_ms["train"] > 0
+    assert engine.client("s3").get_object(Bucket=BUCKET, Key="job")["Body"].read() == b"done"
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "reason"),
+    [
+        ("fail", 1, "Essential container in task exited"),
+        ("exit", 7, "Essential container in task exited"),
+        ("hang", 137, "Job attempt duration exceeded timeout"),
+    ],
+)
+def test_a_batch_job_that_fails_is_retried_by_its_state(
+    engine: Engine, deploy: Deploy, package: Made, state: str, exit_code: int, reason: str
+) -> None:
+    retry = [{"ErrorEquals": ["States.TaskFailed"], "MaxAttempts": 1}]
+    machine = deploy(chain(Train=job("train", overrides(state), Retry=retry)), {}, jobs=(batch(package),))
+    execution = engine.execute(machine, {})
+    assert (execution.status, execution.error) == ("FAILED", "States.TaskFailed")
+    told = json.loads(execution.cause)
+    assert (told["Container"], told["StatusReason"]) == ({"ExitCode": exit_code}, reason)
+    assert (execution.counts.jobs, execution.counts.retries) == ({"train": 2}, 1)
+    if state == "fail":
+        assert execution.logs[-1] == ("train", "ValueError: in the job")
+
+
+def test_a_job_or_function_that_is_not_deployed_is_named(engine: Engine, deploy: Deploy) -> None:
+    nothing = engine.execute(deploy(chain(Train=job("absent", {})), {}), {})
+    assert (nothing.status, nothing.error) == ("FAILED", "Batch.ClientException")
+    assert "absent" in nothing.cause
+    neither = engine.execute(deploy(one("missing"), {}), {})
+    assert (neither.status, neither.error) == ("FAILED", "Lambda.ResourceNotFoundException")
+    assert "function:missing" in neither.cause
+
+
+def test_requests_to_s3_are_told_apart(engine: Engine, deploy: Deploy) -> None:
+    code = """
+    import boto3, os
+    s3 = boto3.client("s3")
+
+    def lambda_handler(event, context):
+        at = {"Bucket": os.environ["BUCKET"], "Key": "one"}
+        s3.put_object(**at, Body=b"abc")
+        s3.get_object(**at)
+        s3.get_object(**at, Range="bytes=0-1")
+        s3.head_object(**at)
+        s3.copy_object(Bucket=at["Bucket"], Key="two", CopySource=at)
+        s3.list_objects_v2(Bucket=at["Bucket"], Prefix="uploads")
+        upload = s3.create_multipart_upload(**at)["UploadId"]
+        part = s3.upload_part(**at, UploadId=upload, PartNumber=1, Body=b"abc")
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        s3.complete_multipart_upload(**at, UploadId=upload, MultipartUpload=parts)
+        s3.delete_object(**at)
+        s3.delete_objects(Bucket=at["Bucket"], Delete={"Objects": [{"Key": "two"}]})
+    """
+    execution = engine.execute(deploy(one("asks"), {"asks": code}), {})
+    once = dict.fromkeys(("PUT", "GET", "GET range", "HEAD", "COPY", "LIST"), 1)
+    assert execution.counts.requests == {"functions": {**once, "multipart": 3, "DELETE": 2}}
+
+
+def test_executions_at_the_same_time_are_counted_apart(engine: Engine, deploy: Deploy) -> None:
+    code = """
+    import boto3, os
+    s3 = boto3.client("s3")
+
+    def lambda_handler(event, context):
+        for number in range(event["n"]):
+            s3.put_object(Bucket=os.environ["BUCKET"], Key=str(number), Body=b"")
+        print(event["n"])
+    """
+    machine = deploy(
+        chain(One=task("puts", {"n.$": "$.n"}, ResultPath=None, OutputPath="$"), Two=task("puts", {"n": 1})),
+        {"puts": code},
+    )
+    found: dict[int, Execution] = {}
+
+    def execute(number: int) -> None:
+        found[number] = engine.execute(machine, {"n": number})
+
+    threads = [threading.Thread(target=execute, args=(number,)) for number in (3, 11, 23)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, execution in found.items():
+        assert execution.counts.requests == {"functions": {"PUT": number + 1}}
+        assert execution.logs == (("puts", str(number)), ("puts", "1"))
+    assert sorted(found) == [3, 11, 23]
+
+
+SLOW = """
+import os, time
+
+def lambda_handler(event, context):
+    with open("begun", "w") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(60)
+
+if __name__ == "__main__":
+    lambda_handler({}, None)
+"""
+
+
+@pytest.mark.parametrize("kind", ["function", "job"])
+def test_an_execution_that_takes_too_long_is_ended(engine: Engine, deploy: Deploy, package: Made, kind: str) -> None:
+    folder = package({"handler.py": SLOW})
+    jobs = (Job("slow", "slow:1", folder, command=("python", "handler.py")),)
+    definition = one("slow") if kind == "function" else chain(Only=job("slow", {}))
+    machine = deploy(definition, {"slow": Function("slow", arn("slow"), folder)}, jobs=jobs)
+    execution = engine.execute(machine, {}, timeout=0.5)
+    assert (execution.status, execution.output) == ("TIMED_OUT", None)
+    process = int(read(Path(folder, "begun")))
+    assert until(lambda: not alive(process))
+
+
+def test_a_name_is_taken_once(engine: Engine, deploy: Deploy) -> None:
+    machine = deploy(chain(Nothing={"Type": "Pass"}), {})
+    engine.execute(machine, {}, name="once")
+    with pytest.raises(SimulationError, match="an execution 'once' of this state machine already"):
+        engine.execute(machine, {}, name="once")
+    with pytest.raises(SimulationError, match="'no-such-machine' in the engine: deploy it first"):
+        engine.execute("no-such-machine", {})
+
+
+def test_a_definition_that_is_no_state_machine_is_refused(engine: Engine, deploy: Deploy) -> None:
+    with pytest.raises(SimulationError, match="cannot read the state machine"):
+        deploy({"StartAt": "Nowhere"}, {})
+
+
+def test_the_services_are_for_those_whom_the_engine_knows(engine: Engine, deploy: Deploy) -> None:
+    import boto3
+    from botocore.exceptions import ClientError
+
+    secret = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:database-AbCdEf"
+    machine = deploy(one("echo"), {"echo": ECHO}, secrets={secret: '{"password": "first"}'})
+    deploy(one("echo"), {"echo": ECHO}, secrets={secret: '{"password": "second"}'})
+    abroad = boto3.client("secretsmanager", **reach(engine), region_name="eu-west-1")
+    assert json.loads(abroad.get_secret_value(SecretId=secret)["SecretString"]) == {"password": "second"}
+    states = engine.client("stepfunctions")
+    machines = [found["stateMachineArn"] for found in states.list_state_machines()["stateMachines"]]
+    started = states.start_execution(stateMachineArn=next(one for one in machines if one.endswith(machine)), input="{}")
+    assert started["executionArn"]
+    stranger = boto3.client("s3", **{**reach(engine), "aws_access_key_id": "AKIASTRANGER"}, region_name="us-east-1")
+    with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+        stranger.list_buckets()
+
+
+def reach(engine: Engine) -> dict[str, Any]:
+    environment = engine.environment
+    return {
+        "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+        "endpoint_url": environment["AWS_ENDPOINT_URL"],
+    }
+
+
+def test_processes_that_are_not_forked_do_the_same(package: Made) -> None:
+    folder = package({"handler.py": LOOK, "batch_main.py": BATCH})
+    definition = chain(**look(["handler", "boto3", "yaml", "lokki"])["States"])
+    with Engine(fork=False) as engine:
+        engine.deploy(Machine("fresh", json.dumps(definition), (Function("look", arn("look"), folder, timeout=30),)))
+        found = engine.execute("fresh", {}).output["found"]
+    assert [found["yaml"], found["lokki"]] == [
+        f"ModuleNotFoundError: No module named '{name}'" for name in ("yaml", "lokki")
+    ]
+    assert found["handler"] == os.path.join(folder, "handler.py")
+
+
+ORPHAN = """
+import json, os, signal, sys
+from lokki.simulate.engine import Engine, Function, Machine
+
+definition, folder, how = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+with Engine() as engine:
+    function = Function("sleeps", "arn:aws:lambda:us-east-1:123456789012:function:sleeps", folder)
+    engine.deploy(Machine("orphan", json.dumps(definition), (function,)))
+    engine.execute("orphan", {})
+"""
+
+SLEEPS = """
+import os, subprocess, sys, time
+
+def lambda_handler(event, context):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with open("begun", "w") as file:
+        file.write(f"{os.getpid()} {os.getppid()} {child.pid}\\n")
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_all_ends_with_the_process_that_started_it(package: Made, tmp_path: Path, how: str) -> None:
+    import signal
+
+    folder = package({"handler.py": SLEEPS})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path)}
+    arguments = [sys.executable, "-c", ORPHAN, json.dumps(one("sleeps")), folder, how]
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as parent:
+        processes = [int(number) for number in until(lambda: read(Path(folder, "begun"))).split()]
+        parent.send_signal(signal.Signals[how])
+        _, said = parent.communicate()
+    assert until(lambda: not any(map(alive, processes)))
+    assert until(lambda: not list(tmp_path.glob("lokki-simulate-*")))
+    assert ("KeyboardInterrupt" in said, "SimulationError" in said) == (how == "SIGINT", False)
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """What the condition gives, once it is true."""
+    end = time.monotonic() + 20
+    while not (found := condition()):
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+    return found
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_missing_moto_says_what_to_install() -> None:
+    start = "from lokki.simulate.engine import Engine; Engine().__enter__()"
+    code = f"import sys; sys.path.append({str(ROOT / 'src')!r}); {start}"
+    done = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("pip install 'lokki-twingraph[simulate]'.")
+
+
+def test_an_engine_that_ends_says_so(package: Made) -> None:
+    code = """
+    import os, signal, subprocess
+
+    def lambda_handler(event, context):
+        keeper = os.getppid()
+        engine = subprocess.check_output(["ps", "-o", "ppid=", "-p", str(keeper)], text=True)
+        os.kill(int(engine), signal.SIGKILL)
+    """
+    function = Function("kills", arn("kills"), package({"handler.py": code}))
+    with Engine() as engine:
+        engine.deploy(Machine("kills", json.dumps(one("kills")), (function,)))
+        with pytest.raises(SimulationError, match="ended unexpectedly"):
+            engine.execute("kills", {})
+        with pytest.raises(SimulationError, match="ended"):
+            engine.execute("kills", {})
+
+
+def test_an_engine_that_does_not_run_says_so() -> None:
+    with pytest.raises(SimulationError, match="with Engine"):
+        Engine().execute("machine", {})

@@ -1,6 +1,6 @@
 """What an execution of a flow costs in AWS: estimated before it is built, or measured in a simulation.
 
-`estimate` and `measured` both give a `Usage`; a `bill` puts its cost beside it, and `lines` tells that to a person.
+Both give a `Bill`: a `Usage` with its cost, which is also the lines that tell it to a person.
 """
 
 from __future__ import annotations
@@ -39,10 +39,62 @@ __all__ = [
     "bill",
     "dollars",
     "estimate",
-    "lines",
     "measured",
     "per_thousand",
 ]
+
+
+@frozen
+class Bill:
+    """A usage with its cost; `about` says whose, and `more` is the cost if AWS bills the starts of children.
+
+    Iterating over it gives the lines that tell it.
+    """
+
+    about: str
+    usage: Usage
+    cost: Cost
+    more: Cost
+
+    def __iter__(self) -> Iterator[str]:
+        used = self.usage
+        yield f"{self.about}:"
+        rows = {
+            "state transitions": f"{used.transitions:,}{self._with_starts()}",
+            "child executions": self._children(),
+            "Lambda": f"{used.lambda_requests:,} invocations, {used.lambda_gb_seconds:,.1f} GB-s",
+            "Batch jobs": f"{used.batch_jobs:,}, {used.fargate_vcpu_seconds / 60:,.1f} vCPU-minutes",
+            "S3 requests": f"{used.s3_get:,} GET, {used.s3_put:,} PUT",
+            "cost": f"{dollars(self.cost.total)} ({self.cost})",
+            "": f"{dollars(self.more.total)} if AWS bills the start of a child as a transition",
+        }
+        empty = {"Batch jobs"} if not used.batch_jobs else set()
+        empty |= {"child executions", ""} if not used.children else set()
+        yield from (f"  {name:<18} {text}" for name, text in rows.items() if name not in empty)
+        yield f"  {ASSUMED}"
+
+    def _with_starts(self) -> str:
+        more = self.usage.transitions + self.usage.children
+        return f" ({more:,} if the start of a child execution is one)" if self.usage.children else ""
+
+    def _children(self) -> str:
+        kinds = {"EXPRESS": self.usage.express_executions, "STANDARD": self.usage.child_executions_standard}
+        return ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
+
+
+def bill(about: str, usage: Usage, deployment: Deployment, prices: Prices = PRICES) -> Bill:
+    """The usage of a flow with its cost."""
+    architecture = deployment.config.lambda_.architecture
+    batch = deployment.config.batch.architecture
+    cost, more = (usage.cost(prices, architecture, each, batch_architecture=batch) for each in (False, True))
+    return Bill(about, usage, cost, more)
+
+
+def per_thousand(deployment: Deployment) -> Bill:
+    """What the summary of a build says: an execution whose maps handle 1,000 items each."""
+    has_maps = any(isinstance(node, Map) for node in deployment.graph.nodes)
+    what = "1,000 items in each map" if has_maps else "one execution"
+    return bill(f"Estimate for {what}, {USUAL.seconds_per_call * 1000:.0f} ms a call", estimate(deployment), deployment)
 
 
 class Counted(Protocol):
@@ -66,26 +118,25 @@ class Counted(Protocol):
     def requests(self) -> Mapping[str, Mapping[str, int]]: ...
 
 
-def measured(deployment: Deployment, counts: Counted) -> Usage:
+def measured(deployment: Deployment, counts: Counted) -> Bill:
     """What a simulation counted, as AWS would bill it.
 
-    Retries count as transitions wherever they happened. The requests are those that were made: the simulation's map
-    runs write less than those of AWS.
+    Retries count as transitions wherever they happened. The requests are those that were made: the simulation's maps
+    write less than those of AWS.
     """
     workers: tuple[Function | Job, ...] = (*deployment.functions, *deployment.jobs)
     kinds: Counter[str] = Counter()
     for each in counts.requests.values():
         kinds.update(each)
-    return (
-        Usage(
-            transitions=sum(counts.states.values()) + counts.retries,
-            s3_get=sum(kinds[each] for each in ("GET", "GET range", "HEAD")),
-            s3_put=sum(kinds[each] for each in ("PUT", "COPY", "LIST", "multipart")),
-            log_bytes=LOG_BYTES * (sum(counts.invocations.values()) + sum(counts.jobs.values())),
-        )
-        + sum((_work(each, _name(each, deployment), counts) for each in workers), Usage())
-        + sum((_children(each, deployment, counts) for each in _maps(deployment.graph)), Usage())
+    used = Usage(
+        transitions=sum(counts.states.values()) + counts.retries,
+        s3_get=sum(kinds[each] for each in ("GET", "GET range", "HEAD")),
+        s3_put=sum(kinds[each] for each in ("PUT", "COPY", "LIST", "multipart")),
+        log_bytes=LOG_BYTES * (sum(counts.invocations.values()) + sum(counts.jobs.values())),
     )
+    used += sum((_work(each, _name(each, deployment), counts) for each in workers), Usage())
+    used += sum((_children(each, deployment, counts) for each in _maps(deployment.graph)), Usage())
+    return bill("As AWS would bill this execution", used, deployment)
 
 
 def _work(worker: Function | Job, name: str, counts: Counted) -> Usage:
@@ -129,53 +180,3 @@ def _name(worker: Function | Job, deployment: Deployment) -> str:
 
 def _mean_seconds(name: str, counts: Counted) -> float:
     return counts.billed_ms.get(name, 0) / 1000 / max(1, counts.invocations.get(name, 0))
-
-
-# --- for people
-
-
-@frozen
-class Bill:
-    """A usage with its cost; `about` says whose, and `more` is the cost if AWS bills the starts of children."""
-
-    about: str
-    usage: Usage
-    cost: Cost
-    more: Cost
-
-
-def per_thousand(deployment: Deployment) -> Bill:
-    """What the summary of a build says: an execution whose maps handle 1,000 items each."""
-    has_maps = any(isinstance(node, Map) for node in deployment.graph.nodes)
-    what = "1,000 items in each map" if has_maps else "one execution"
-    return bill(f"Estimate for {what}, {USUAL.seconds_per_call * 1000:.0f} ms a call", estimate(deployment), deployment)
-
-
-def bill(about: str, usage: Usage, deployment: Deployment, prices: Prices = PRICES) -> Bill:
-    """The usage of a flow with its cost."""
-    architecture = deployment.config.lambda_.architecture
-    batch = deployment.config.batch.architecture
-    cost, more = (usage.cost(prices, architecture, each, batch_architecture=batch) for each in (False, True))
-    return Bill(about, usage, cost, more)
-
-
-def lines(told: Bill) -> Iterator[str]:
-    """The bill in words."""
-    used = told.usage
-    starts = (
-        f" ({used.transitions + used.children:,} if the start of a child execution is one)" if used.children else ""
-    )
-    yield f"{told.about}:"
-    yield f"  state transitions  {used.transitions:,}{starts}"
-    if used.children:
-        kinds = {"EXPRESS": used.express_executions, "STANDARD": used.child_executions_standard}
-        shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
-        yield f"  child executions   {shown}"
-    yield f"  Lambda             {used.lambda_requests:,} invocations, {used.lambda_gb_seconds:,.1f} GB-s"
-    if used.batch_jobs:
-        yield f"  Batch              {used.batch_jobs:,} jobs, {used.fargate_vcpu_seconds / 3600:,.1f} vCPU-hours"
-    yield f"  S3 requests        {used.s3_get:,} GET, {used.s3_put:,} PUT"
-    yield f"  cost               {dollars(told.cost.total)} ({told.cost})"
-    if used.children:
-        yield f"                     {dollars(told.more.total)} if AWS bills the start of a child as a transition"
-    yield f"  {ASSUMED}"

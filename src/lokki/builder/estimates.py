@@ -31,7 +31,6 @@ _ENTRY_BYTES = 80  # an entry of a manifest
 # How the runtime and its store go about large values.
 _PART = 8 << 20  # what goes or comes in one request
 _WHOLE = 1 << 20  # packed items up to this size are read whole, and kept by the process
-_READ_BACK = 1 << 16  # a single result of this size is read again once it is stored
 
 
 @frozen
@@ -78,7 +77,6 @@ class _Place:
         runs: of the map; each has packed items of its own.
         items: that these children handle together.
         at_once: so many of them work at a time.
-        batched: whether a child may have several items.
     """
 
     calls: int = 1
@@ -86,7 +84,6 @@ class _Place:
     items: int = 1
     at_once: int = 1
     express: bool = False
-    batched: bool = False
 
 
 class _Estimate:
@@ -102,7 +99,9 @@ class _Estimate:
     def usage(self) -> Usage:
         used = self._graph(self._deployment.graph, _Place())
         if self._deployment.starts_alone:
-            used += Usage(transitions=1) + self._called(self._deployment.functions[0], _Place(), 0)
+            used += Usage(transitions=1) + self._called(
+                self._deployment.functions[0], _Place(), self._load.seconds_per_call
+            )
         loads = sum(number * gigabytes(function) for function, number in self._processes.items())
         return used + Usage(
             lambda_gb_seconds=loads * self._load.seconds_to_load,
@@ -146,7 +145,7 @@ class _Estimate:
         limit = place.at_once * (node.concurrency_limit or self._load.processes)
         at_once = min(children, limit, self._load.processes)
         express = is_express(node, self._deployment.config)
-        return _Place(children, place.calls, items, at_once, express, node.batch_size > 1)
+        return _Place(children, place.calls, items, at_once, express)
 
     def _state(self, node: Call | Map, graph: FlowGraph, place: _Place) -> Usage:
         """A state at which a function or a job works; of a map one whose body runs in one place."""
@@ -157,8 +156,8 @@ class _Estimate:
         elif self._planned and isinstance(worker, Function) and node.id != self._first:
             self._readers[worker] = max(self._readers[worker], place.at_once)
         over = next((each for each in graph.nodes if isinstance(each, Map) and each.over.node == node.id), None)
-        stored = self._stored(place) if over is None else self._fanned_out(over, place)
-        return self._called(worker, place, self._seconds(node, graph, place)) + Usage(s3_get=gets) + stored
+        puts = place.calls * _puts(self._size(place)) if over is None else self._fan_out(over, place)
+        return self._called(worker, place, self._seconds(node, graph, place)) + Usage(s3_get=gets, s3_put=puts)
 
     def _called(self, worker: Function | Job, place: _Place, seconds: float) -> Usage:
         """The calls of a function, or the jobs, themselves."""
@@ -166,7 +165,6 @@ class _Estimate:
         if isinstance(worker, Job):
             return logs + of_jobs(worker, place.calls, place.calls * max(seconds, JOB_SECONDS))
         self._processes[worker] = max(self._processes[worker], place.at_once)
-        seconds = max(seconds, self._load.seconds_per_call)
         return logs + Usage(lambda_requests=place.calls, lambda_gb_seconds=place.calls * seconds * gigabytes(worker))
 
     def _seconds(self, node: Call | Map, graph: FlowGraph, place: _Place) -> float:
@@ -175,7 +173,8 @@ class _Estimate:
         calls = max(1, place.calls)
         steps = 1 if isinstance(node, Call) else sum(1 for _ in node.body.calls())
         own = self._load.seconds_per_item * steps * place.items / calls
-        reads = self._reads(node, graph, place) / calls * _READ_SECONDS
+        more = max(0.0, self._reads(node, graph, place) / calls - 1)  # one is in the seconds that every call takes
+        reads = more * _READ_SECONDS
         if isinstance(worker, Job):
             return self._load.seconds_per_job + own + reads
         return self._load.seconds_per_call + own + reads * max(1.0, _WHOLE_PROCESSOR / worker.memory)
@@ -202,10 +201,16 @@ class _Estimate:
         return gets
 
     def _item_reads(self, worker: Function | Job, place: _Place) -> int:
-        """For the items of children: a process reads a small pack once, and its range of a large one each time."""
-        pack = place.items * (self._load.bytes_per_item + 8) / max(1, place.runs)
-        at_once = place.calls if isinstance(worker, Job) else min(place.calls, place.runs * place.at_once)
-        return at_once if pack <= _WHOLE else place.calls + at_once
+        """For the items of children: a process asks for the first MiB of a pack, and keeps a pack that is no larger.
+
+        Of a larger one it asks for the range of each child then. Children are begun in order.
+        """
+        each, runs = self._load.bytes_per_item + 8, max(1, place.runs)
+        processes = place.calls if isinstance(worker, Job) else min(place.calls, runs * place.at_once)
+        if place.items * each <= _WHOLE * runs:
+            return processes
+        in_first = runs * int(_WHOLE * place.calls / (place.items * each))
+        return place.calls + max(0, processes - in_first)
 
     def _gathered(self, node: Map, place: _Place) -> int:
         """For all results of a map: its manifest, and what each child left."""
@@ -216,29 +221,23 @@ class _Estimate:
             return gets + self._gathered(last, inner)
         return gets + inner.calls * _requests(self._size(inner))
 
-    def _stored(self, place: _Place) -> Usage:
-        """For leaving results."""
-        return _stored(place.calls, self._size(place), again=not place.batched)
-
-    def _fanned_out(self, node: Map, place: _Place) -> Usage:
+    def _fan_out(self, node: Map, place: _Place) -> int:
         """For leaving a result over whose items a map runs, and the items, and the map's manifest."""
         inner = self._inside(node, place)
         calls = max(1, place.calls)
         size = inner.items * self._load.bytes_per_item / calls
-        result = _stored(place.calls, size, again=not place.batched)
-        items = _stored(place.calls, size + 8 * inner.items / calls)
-        return result + items + _stored(place.calls, _ENTRY_BYTES * inner.calls / calls)
+        sizes = (size, size + 8 * inner.items / calls, _ENTRY_BYTES * inner.calls / calls)
+        return place.calls * sum(map(_puts, sizes))
 
     def _size(self, place: _Place) -> float:
         """Bytes of the result of a call."""
         return self._load.bytes_per_item * place.items / max(1, place.calls)
 
 
-def _stored(times: int, size: float, *, again: bool = False) -> Usage:
-    """For storing a value that often; a large one goes up in parts, and with `again` is read back."""
+def _puts(size: float) -> int:
+    """For storing a value: a large one goes up in parts, between a start and an end."""
     parts = _requests(size)
-    puts = parts if parts == 1 else parts + 2
-    return Usage(s3_put=times * puts, s3_get=times * parts if again and size >= _READ_BACK else 0)
+    return parts if parts == 1 else parts + 2
 
 
 def _requests(size: float) -> int:
@@ -246,10 +245,12 @@ def _requests(size: float) -> int:
 
 
 def gigabytes(function: Function) -> float:
+    """Of memory, as AWS bills it."""
     return function.memory / 1024
 
 
 def of_jobs(worker: Job, jobs: int, seconds: float) -> Usage:
+    """What jobs take that run so long together."""
     memory = worker.memory / 1024
     return Usage(batch_jobs=jobs, fargate_vcpu_seconds=seconds * worker.vcpu, fargate_gb_seconds=seconds * memory)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lokki.frozen import field, frozen, named
 
 ASSUMED = (
-    "AWS list prices of us-east-1 in November 2026, first tier; without the free tier, storage, data transfer and "
+    "AWS list prices of us-east-1 as published in 2026, first tier; without the free tier, storage, data transfer and "
     "taxes. Batch itself is free; its jobs are priced as Fargate."
 )
 _MILLION = 1_000_000

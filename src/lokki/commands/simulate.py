@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lokki.commands.shared import Command, configuration, given, logging_options, made, option
+from lokki.commands.shared import Command, configuration, given, made, option
 from lokki.decorators import Flow
-from lokki.errors import ParameterError
 from lokki.outcome import complain, print_result
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ def _simulate_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
     option(parser, flow, "--items-limit", type=_at_least_one, metavar="N", help="run at most N items of each map")
     option(parser, flow, "--compare", action="store_true", help="also run locally, and fail when the results differ")
     option(parser, flow, "--json", action="store_true", help="print the result and all figures as one JSON object")
-    option(parser, flow, "--run-id", metavar="K", help="the run id that the execution is given")
-    logging_options(parser, flow, default=argparse.SUPPRESS)
 
 
 def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
@@ -36,12 +33,11 @@ def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: lis
     params = given(flow, rest)
     graph = made(flow, params)
     limit = getattr(options, "items_limit", None) or 0
-    run_id = getattr(options, "run_id", None)
     as_input, defaults = input_of(params)
     _say(options, f"Building {graph.name} and starting the engine ...")
     with simulation(graph, config, defaults=defaults, items_limit=limit) as simulated:
         _say(options, "Executing what was built ...")
-        outcome = simulated.execute({**as_input, **({"run_id": run_id} if run_id else {})})
+        outcome = simulated.execute(as_input)
     for warning in outcome.bundle.warnings:
         complain(f"[WARNING] {warning}")
     compared = _compared(outcome, graph, config, limit) if getattr(options, "compare", False) else None
@@ -92,36 +88,27 @@ def report(outcome: Outcome) -> Iterator[str]:
     """What the execution did, in lines."""
     from lokki.builder.costs import measured
 
-    counts = outcome.execution.counts
-    yield f"{outcome.bundle.deployment.graph.name}: {outcome.execution.status}"
+    counts, deployment = outcome.execution.counts, outcome.bundle.deployment
+    yield f"{deployment.graph.name}: {outcome.execution.status}"
     yield ""
-    for name, entered in counts.states.items():
-        yield f"  {name:<30} entered {entered:>7,} times" if entered != 1 else f"  {name:<30} entered once"
+    yield from _table("states entered", counts.states)
+    yield from _table("Lambda invocations", counts.invocations)
+    yield from _table("Batch jobs", counts.jobs)
+    yield from _table("S3 requests", _requests(outcome))
+    yield f"largest state: {counts.payload:,} bytes of the {_LARGEST_STATE:,} that AWS allows"
     yield ""
-    requests = _requests(outcome)
-    yield from (
-        f"{name:<20} {text}"
-        for name, text in (
-            (
-                "state transitions",
-                f"{counts.transitions:,}" + (f", {counts.retries:,} of them retries" * bool(counts.retries)),
-            ),
-            ("child executions", f"{counts.children:,}"),
-            ("Lambda invocations", _by_name(counts.invocations)),
-            ("Batch jobs", _by_name(counts.jobs)),
-            (
-                "S3 requests",
-                f"{sum(requests.values()):,}: " + ", ".join(f"{n:,} {kind}" for kind, n in requests.items()),
-            ),
-            ("largest state", f"{counts.payload:,} bytes of the {_LARGEST_STATE:,} that AWS allows"),
-        )
-        if text
-    )
-    yield ""
-    yield from measured(outcome.bundle.deployment, counts)
+    yield from measured(deployment, counts)
     yield ""
     yield "Where this differs from AWS:"
     yield from (f"  - {each}" for each in outcome.substitutions)
+
+
+def _table(title: str, numbers: Mapping[str, int]) -> Iterator[str]:
+    if numbers:
+        yield f"{title}:"
+        width = max(map(len, numbers))
+        yield from (f"  {name:<{width}}  {number:>9,}" for name, number in numbers.items())
+        yield ""
 
 
 def _requests(outcome: Outcome) -> dict[str, int]:
@@ -133,18 +120,13 @@ def _requests(outcome: Outcome) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _by_name(numbers: Mapping[str, int]) -> str:
-    if not numbers:
-        return ""
-    return f"{sum(numbers.values()):,}: " + ", ".join(f"{n:,} {name}" for name, n in numbers.items())
-
-
 def _print_json(outcome: Outcome, agrees: bool | None) -> None:
     import json
 
-    from lokki.builder.costs import measured
+    from lokki.builder.costs import ASSUMED, measured
     from lokki.jsonable import plain
 
+    bill = measured(outcome.bundle.deployment, outcome.execution.counts)
     counts, execution = outcome.execution.counts, outcome.execution
     told = {
         "flow": outcome.bundle.deployment.graph.name,
@@ -165,10 +147,12 @@ def _print_json(outcome: Outcome, agrees: bool | None) -> None:
         "batch_jobs": dict(counts.jobs),
         "s3_requests": {caller: dict(kinds) for caller, kinds in counts.requests.items()},
         "largest_state_bytes": counts.payload,
-        "cost": list(measured(outcome.bundle.deployment, counts)),
+        "cost_usd": bill.cost.total,
+        "cost_usd_with_child_starts": bill.more.total,
+        "prices": ASSUMED,
         "substitutions": list(outcome.substitutions),
     }
-    print(json.dumps({name: each for name, each in told.items() if each is not None}))
+    print(json.dumps({name: each for name, each in told.items() if each not in (None, "")}))
 
 
 def _at_least_one(text: str) -> int:
@@ -177,7 +161,7 @@ def _at_least_one(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise ParameterError(f"--items-limit takes a number of 1 or more, not {text!r}.", "items_limit")
+        raise argparse.ArgumentTypeError(f"it takes a number of 1 or more, not {text!r}")
     return number
 
 

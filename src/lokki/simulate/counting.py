@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter, defaultdict
 from typing import Any
@@ -41,8 +42,11 @@ class Tally:
 
     def payload(self, text: str) -> None:
         """Look at what a state received or returned."""
-        size = len(text) if text.isascii() else len(text.encode())
-        self._payload = max(self._payload, size)
+        if "\\u" in text:  # the interpreter escapes what AWS does not
+            text = json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
+        size = len(text.encode())
+        with self._lock:
+            self._payload = max(self._payload, size)
 
     def substituted(self, sentence: str) -> None:
         """Remember that the interpreter did otherwise than AWS here."""

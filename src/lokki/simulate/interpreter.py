@@ -23,7 +23,14 @@ from lokki.simulate.counting import Tally
 from lokki.simulate.functions import Functions, UnknownFunction
 
 RETRY = "Waits before a retry are cut to 0.05 seconds."
-WRITER = "A map's ResultWriter writes its manifest, not the results of the children."
+BATCH = (
+    "A Batch job is a process without queue, image and limits; a task that submits one may be retried, as in AWS, "
+    "where the interpreter alone would time out."
+)
+WRITER = (
+    "A map's ResultWriter looks up its prefix in the map's input, as in AWS, where the interpreter alone would not; "
+    "it writes its manifest only, not the results of the children."
+)
 _LONGEST_WAIT = 0.05
 _POLL = 0.5
 
@@ -44,23 +51,28 @@ def import_parser() -> Any:
     return stepfunctions_parser_backends
 
 
-def without_express(definition: str) -> tuple[str, frozenset[str]]:
-    """The definition with STANDARD children everywhere, and the names of the maps that had EXPRESS ones."""
+def readable(definition: str) -> tuple[str, frozenset[str]]:
+    """The definition in the interpreter's grammar, and the names of the maps that lost their EXPRESS children by that.
+
+    It knows STANDARD children only, and percentages only with a decimal point.
+    """
     machine = json.loads(definition)
     changed: set[str] = set()
-    _standard(machine.get("States", {}), changed)
-    return (json.dumps(machine), frozenset(changed)) if changed else (definition, frozenset())
+    _rewrite(machine.get("States", {}), changed)
+    return json.dumps(machine), frozenset(changed)
 
 
-def _standard(states: Mapping[str, Any], changed: set[str]) -> None:
+def _rewrite(states: Mapping[str, Any], changed: set[str]) -> None:
     for name, state in states.items():
         processor = state.get("ItemProcessor", {})
         config = processor.get("ProcessorConfig", {})
         if config.get("ExecutionType") == "EXPRESS":
             config["ExecutionType"] = "STANDARD"
             changed.add(name)
+        if "ToleratedFailurePercentage" in state:
+            state["ToleratedFailurePercentage"] = float(state["ToleratedFailurePercentage"])
         for inner in (processor, *state.get("Branches", ())):
-            _standard(inner.get("States", {}), changed)
+            _rewrite(inner.get("States", {}), changed)
 
 
 def replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], None]:
@@ -162,13 +174,10 @@ class Interpreter:
             env.stack.append({"ExecutedVersion": "$LATEST", "Payload": json.loads(result), "StatusCode": 200})
 
     def _submit_jobs(self) -> None:
-        """A Batch task submits its job here and hears at once when it is over."""
-        from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_callback
+        """A Batch task submits its job here, hears at once when it is over, and does not wait for a used-up token."""
         from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_batch import (
             StateTaskServiceBatch,
         )
-
-        state_task_service_callback._DELAY_SECONDS_SYNC_CONDITION_CHECK = 0.0
 
         @replaces(StateTaskServiceBatch, "_eval_service_task")
         def submit(_original: Any, task: Any, *, env: Any, normalised_parameters: dict[str, Any], **_: Any) -> None:
@@ -176,6 +185,7 @@ class Interpreter:
                 submitted = self._jobs.submit(normalised_parameters, env.tally)
             except UnknownJob as error:
                 raise task_failure(env, task, "Batch.ClientException", str(error)) from None
+            env.tally.substituted(BATCH)
             env.job = submitted
             env.stack.append({name: submitted.describe()[name] for name in ("JobId", "JobName")})
 
@@ -185,41 +195,48 @@ class Interpreter:
             submitted = env.job
 
             def resolve() -> Any:
-                if not submitted.over.wait(_POLL):
-                    return None
-                if submitted.status == "SUCCEEDED":
-                    return submitted.describe()
-                raise task_failure(env, task, "States.TaskFailed", json.dumps(submitted.describe()))
+                while env.is_running() and not submitted.over.wait(_POLL):
+                    continue
+                if submitted.status == "FAILED":
+                    raise task_failure(env, task, "States.TaskFailed", json.dumps(submitted.describe()))
+                return submitted.describe()
 
             return resolve
 
+        StateTaskServiceBatch._eval_sync = lambda _task, sync_resolver, **_: sync_resolver()
+
     def _reach_s3(self) -> None:
         """Readers and writers of maps share a client; their requests count, and a reader's error has AWS's name."""
+        from botocore.exceptions import ClientError
         from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
             resource_eval_s3 as reader,
         )
         from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.resource_eval import (
             resource_eval_s3 as writer,
         )
+        from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.result_writer_decl import (
+            ResultWriter,
+        )
 
-        for module in (reader, writer):
-            module.boto_client_for = lambda **_: self._store
+        reader.boto_client_for = writer.boto_client_for = lambda **_: self._store
 
         @replaces(reader.ResourceEvalS3, "eval_resource")
         def read(original: Any, evaluator: Any, env: Any) -> None:
             env.tally.request("interpreter", "GET" if evaluator.resource.api_action == "getObject" else "LIST")
-            from botocore.exceptions import ClientError
-
             try:
                 original(evaluator, env)
             except ClientError as error:
                 raise map_failure(env, "States.ItemReaderFailed", str(error)) from None
 
-        @replaces(writer.ResourceEvalS3, "eval_resource")
-        def write(original: Any, evaluator: Any, env: Any) -> None:
+        @replaces(ResultWriter, "_eval_body")
+        def write(_original: Any, evaluator: Any, env: Any) -> None:
             env.tally.request("interpreter", "PUT")
             env.tally.substituted(WRITER)
-            original(evaluator, env)
+            results = env.stack.pop()
+            env.stack.append(env.states.get_input())
+            evaluator.parargs.eval(env=env)
+            env.stack[-2] = results
+            evaluator.resource_eval.eval_resource(env=env)
 
 
 def _parse_once() -> None:

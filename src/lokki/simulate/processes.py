@@ -83,6 +83,8 @@ class Keeper:
 
     def close(self) -> None:
         """End every process."""
+        with suppress(OSError):
+            self._talk.shutdown(socket.SHUT_RDWR)  # wakes who waits for an answer
         self._talk.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(3)

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import threading
 from functools import lru_cache
 from typing import Any
@@ -18,12 +17,16 @@ from lokki.simulate.batch import Jobs
 from lokki.simulate.counting import Tally
 from lokki.simulate.front import front
 from lokki.simulate.functions import Functions
-from lokki.simulate.interpreter import Interpreter, import_parser, without_express
+from lokki.simulate.interpreter import Interpreter, import_parser, readable
 from lokki.simulate.machine import Execution, Machine, packed, unpacked_machine
 from lokki.simulate.processes import SECRET, Caller, Keeper
 from lokki.simulate.sandbox import Message, receive, send
 
 ACCOUNT = "123456789012"
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the message says why."""
 
 
 class Running:
@@ -49,6 +52,7 @@ class Server:
         self._keeper = keeper
         self._express: dict[str, frozenset[str]] = {}
         self._running: dict[str, Running] = {}
+        self._used: set[str] = set()
         self._lock = threading.Lock()
 
     def open(self, socket: Any) -> None:
@@ -68,24 +72,41 @@ class Server:
         self._make_bucket(machine.bucket)
         for arn, value in machine.secrets.items():
             _keep_secret(arn, value)
-        definition, express = without_express(machine.definition)
+        self._make(machine)
+
+    def _make(self, machine: Machine) -> None:
+        from moto.stepfunctions.parser.api import InvalidDefinition
+
+        definition, express = readable(machine.definition)
         role = f"arn:aws:iam::{ACCOUNT}:role/simulated"
         with self._lock:
-            made = self._machines.create_state_machine(machine.name, definition, role)
-            if made.definition != definition:
-                self._machines.update_state_machine(made.arn, definition)
+            try:
+                made = self._machines.create_state_machine(machine.name, definition, role)
+                if made.definition != definition:
+                    self._machines.update_state_machine(made.arn, definition)
+            except InvalidDefinition as error:
+                message = f"The interpreter cannot read the state machine {machine.name!r}: {error.message}"
+                raise Refused(message) from None
             self._express[made.arn] = express
 
     def execute(self, machine: str, given: Any, name: str, timeout: float) -> Execution:
         """Start an execution and wait until it is over."""
         arn = f"arn:aws:states:{self._region}:{ACCOUNT}:stateMachine:{machine}"
-        running = Running(self._express[arn])
-        self._running[f"arn:aws:states:{self._region}:{ACCOUNT}:execution:{machine}:{name}"] = running
+        if arn not in self._express:
+            raise Refused(f"There is no state machine {machine!r} in the engine: deploy it first.")
+        running = self._expect(f"arn:aws:states:{self._region}:{ACCOUNT}:execution:{machine}:{name}", arn)
         execution = self._machines.start_execution(arn, name, json.dumps(given))
         ended = running.over.wait(timeout)
         if not ended:
             self._stop(execution, running)
         return _outcome(name, execution, running.tally, ended)
+
+    def _expect(self, execution: str, machine: str) -> Running:
+        with self._lock:
+            if execution in self._used:
+                raise Refused(f"There was an execution {execution.rpartition(':')[2]!r} of this state machine already.")
+            self._used.add(execution)
+            return self._running.setdefault(execution, Running(self._express.get(machine, frozenset())))
 
     def _stop(self, execution: Any, running: Running) -> None:
         execution.stop(stop_date=None, error=None, cause=None)
@@ -95,7 +116,9 @@ class Server:
 
     def _tally(self, execution: str) -> Tally:
         """The counts of an execution, also of one that somebody started over HTTP."""
-        return self._running.setdefault(execution, Running(frozenset())).tally
+        if execution not in self._running:
+            self._expect(execution, execution.rpartition(":")[0].replace(":execution:", ":stateMachine:"))
+        return self._running[execution].tally
 
     def _ended(self, execution: str) -> None:
         self._running.pop(execution).over.set()
@@ -191,6 +214,8 @@ class Talk:
     def _answer(self, request: Message) -> None:
         try:
             value = self._do(request)
+        except Refused as error:
+            self.tell({"id": request["id"], "error": str(error)})
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
             self.tell({"id": request["id"], "error": f"{type(error).__name__}: {error}"})
         else:
@@ -226,5 +251,3 @@ def main(folder: str, region: str, imports: str, fork: bool) -> None:
         talk.until_over()
     keeper.close()
     shutil.rmtree(folder, ignore_errors=True)
-    sys.stderr.flush()
-    os._exit(0)  # its threads wait for what will not come
