@@ -245,9 +245,10 @@ def test_an_error_that_no_retrier_names_ends_the_execution(engine: Engine, deplo
 def test_what_goes_wrong_in_a_function_is_named_as_lambda_names_it(
     engine: Engine, deploy: Deploy, package: Made, code: str, error: str, message: str
 ) -> None:
-    function = Function("wrong", arn("wrong"), package({"handler.py": code}), timeout=1)
+    slow = error == "Sandbox.Timedout"
+    function = Function("wrong", arn("wrong"), package({"handler.py": code}), timeout=1 if slow else 60)
     machine = deploy(one("wrong"), {"wrong": function})
-    for _ in range(2):  # the second call finds a process that is fit for it, or none
+    for _ in range(1 if slow else 2):  # the second call finds a process that is fit for it, or none
         execution = engine.execute(machine, {})
         assert (execution.status, execution.error) == ("FAILED", error)
         assert message in json.loads(execution.cause)["errorMessage"]
@@ -286,7 +287,7 @@ def look(names: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("imports", ["packaged", "environment"])
 def test_a_function_sees_its_package_and_what_lambda_brings(
-    engine: Engine, deploy: Deploy, package: Made, imports: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, deploy: Deploy, package: Made, imports: str
 ) -> None:
     folder = package({"handler.py": LOOK, "mine.py": ""})
     function = Function("look", arn("look"), folder, environment={"GREETING": "hello"}, memory=256, imports=imports)
@@ -313,8 +314,8 @@ def test_a_function_sees_its_package_and_what_lambda_brings(
         "AWS_REGION",
         "AWS_SECRET_ACCESS_KEY",
     }
-    others = {"GREETING", "HOME", "LAMBDA_TASK_ROOT", "LANG", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "_HANDLER"}
-    assert set(environment) - aws <= others
+    others = {"GREETING", "HOME", "LAMBDA_TASK_ROOT", "LANG", "PATH", "TMPDIR", "TZ", "_HANDLER"}
+    assert set(environment) - aws == others
 
 
 def test_the_package_goes_before_all_that_is_installed(engine: Engine, deploy: Deploy, package: Made) -> None:
@@ -346,10 +347,10 @@ def test_thousands_of_children_may_run_one_after_the_other(
     engine: Engine, deploy: Deploy, listed: Callable[[list[Any]], str]
 ) -> None:
     body = chain(Nothing={"Type": "Pass"})
-    items = fan_out(body, listed([None] * 3000), MaxConcurrency=1, ResultPath=None)
+    items = fan_out(body, listed([None] * 1500), MaxConcurrency=1, ResultPath=None)
     execution = engine.execute(deploy(chain(Items=items), {}), {"kept": True})
     assert execution.output == {"kept": True}
-    assert execution.counts.children == 3000
+    assert execution.counts.children == 1500
 
 
 def test_maps_in_maps(engine: Engine, deploy: Deploy) -> None:
@@ -400,12 +401,6 @@ def test_maps_in_maps(engine: Engine, deploy: Deploy) -> None:
     assert counts.requests == {"functions": {"PUT": 4, "GET range": 4}, "interpreter": {"GET": 4, "PUT": 1}}
     written = engine.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="nested/")["Contents"]
     assert [found["Key"].endswith("/manifest.json") for found in written].count(True) == 1
-
-
-SEE = """
-def lambda_handler(event, context):
-    return event
-"""
 
 
 def test_a_child_is_an_execution_of_its_own(engine: Engine, deploy: Deploy, listed: Callable[[list[Any]], str]) -> None:
@@ -779,10 +774,9 @@ def test_an_engine_that_ends_says_so(package: Made) -> None:
     function = Function("kills", arn("kills"), package({"handler.py": code}))
     with Engine() as engine:
         engine.deploy(Machine("kills", json.dumps(one("kills")), (function,)))
-        with pytest.raises(SimulationError, match="ended unexpectedly"):
-            engine.execute("kills", {})
-        with pytest.raises(SimulationError, match="ended"):
-            engine.execute("kills", {})
+        for _ in range(2):
+            with pytest.raises(SimulationError, match="ended unexpectedly"):
+                engine.execute("kills", {})
 
 
 def test_an_engine_that_does_not_run_says_so() -> None:

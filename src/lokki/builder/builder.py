@@ -6,12 +6,14 @@ same bytes out, on any machine. `write` puts them where `build_dir` says.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from lokki.builder.cloudformation import build_template
@@ -27,6 +29,7 @@ from lokki.errors import BuildError, ConfigurationError
 from lokki.frozen import frozen
 from lokki.graph import FlowGraph
 from lokki.settings import LokkiConfig
+
 
 @frozen
 class Bundle:
@@ -108,8 +111,8 @@ def compile_flow(
 
 
 def write(bundle: Bundle, build_dir: str) -> None:
-    """Write a bundle; what an earlier build left in the folder goes, and nothing else ever does."""
-    target = os.path.abspath(build_dir)
+    """Write a bundle in place of what an earlier build wrote there; a folder that no build has made stays as it is."""
+    target = os.path.realpath(build_dir)
     _check_target(target, build_dir)
     parent = os.path.dirname(target)
     try:
@@ -119,7 +122,7 @@ def write(bundle: Bundle, build_dir: str) -> None:
             for path, content in bundle.files.items():
                 _write_file(os.path.join(new, path), content)
             os.chmod(new, 0o755)  # noqa: S103 - a folder like any other: mkdtemp makes it for its owner only
-            _put_in_place(new, target)
+            _put_in_place(new, target, build_dir)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
@@ -128,16 +131,23 @@ def write(bundle: Bundle, build_dir: str) -> None:
 
 
 def _check_target(target: str, shown: str) -> None:
-    if not os.path.lexists(target):
-        return
-    if not os.path.isdir(target):
+    if os.path.lexists(target) and not os.path.isdir(target):
         raise BuildError(f"{shown} is a file: set build_dir to a folder.")
-    with suppress(OSError):
-        if os.listdir(target) and not os.path.exists(os.path.join(target, BUILT)):
-            raise BuildError(
-                f"{shown} holds files that no build has made (there is no {BUILT} in it), and a build replaces the "
-                "whole folder. Set build_dir to another folder, or empty this one."
-            )
+    if all(_is_foreign(target, shown) for _ in range(2)):  # a folder that another build just removes is half empty
+        raise BuildError(
+            f"{shown} holds files that no build has made (there is no {BUILT} in it), and a build replaces the "
+            "whole folder. Set build_dir to another folder, or empty this one."
+        )
+
+
+def _is_foreign(target: str, shown: str) -> bool:
+    try:
+        names = os.listdir(target)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise BuildError(f"{shown} cannot be read: {error.strerror}. Set build_dir to another folder.") from error
+    return bool(names) and BUILT not in names
 
 
 def _write_file(path: str, content: bytes) -> None:
@@ -146,13 +156,24 @@ def _write_file(path: str, content: bytes) -> None:
         file.write(content)
 
 
-def _put_in_place(new: str, target: str) -> None:
+def _put_in_place(new: str, target: str, shown: str) -> None:
     """Two builds at once: the last one stays, whole."""
-    old = f"{new}-old"
-    with suppress(FileNotFoundError):
-        os.rename(target, old)
-    os.rename(new, target)
-    shutil.rmtree(old, ignore_errors=True)
+    for number in count():
+        _check_target(target, shown)
+        old = f"{new}-old-{number}"
+        try:
+            with suppress(FileNotFoundError):
+                os.rename(target, old)
+            os.rename(new, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another build was quicker: that is the older one
+                raise
+        finally:
+            if not os.path.lexists(target):
+                with suppress(OSError):
+                    os.rename(old, target)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_schedule(deployment: Deployment, flow: Flow, defaults: Mapping[str, Any]) -> None:

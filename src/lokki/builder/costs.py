@@ -18,6 +18,7 @@ from lokki.builder.estimates import (
     estimate,
     express_gb_seconds,
     gigabytes,
+    longest_calls,
     of_jobs,
 )
 from lokki.builder.prices import ASSUMED, PRICES, Cost, Prices, Usage, dollars
@@ -39,6 +40,7 @@ __all__ = [
     "bill",
     "dollars",
     "estimate",
+    "longest_calls",
     "measured",
     "per_thousand",
 ]

@@ -30,7 +30,7 @@ _ENTRY_BYTES = 80  # an entry of a manifest
 
 # How the runtime and its store go about large values.
 _PART = 8 << 20  # what goes or comes in one request
-_WHOLE = 1 << 20  # packed items up to this size are read whole, and kept by the process
+_FIRST = 1 << 20  # so many bytes of packed items are read at once, and kept by the process
 
 
 @frozen
@@ -68,6 +68,15 @@ def estimate(deployment: Deployment, items: int | Mapping[str, int] = 1_000, loa
     return _Estimate(deployment, items, load).usage()
 
 
+def longest_calls(
+    deployment: Deployment, items: int | Mapping[str, int] = 1_000, load: Load = USUAL
+) -> dict[str, float]:
+    """For each function, by its key, how many seconds its longest call takes; a call may take its `timeout` at most."""
+    made = _Estimate(deployment, items, load)
+    made.usage()
+    return made.longest
+
+
 @frozen
 class _Place:
     """Where a state is: outside maps, or in the children of one.
@@ -95,6 +104,7 @@ class _Estimate:
         self._planned = is_planned(deployment.graph, self._first)
         self._processes: Counter[Function] = Counter()
         self._readers: Counter[Function] = Counter()  # processes that read the plan
+        self.longest: dict[str, float] = {}
 
     def usage(self) -> Usage:
         used = self._graph(self._deployment.graph, _Place())
@@ -165,6 +175,7 @@ class _Estimate:
         if isinstance(worker, Job):
             return logs + of_jobs(worker, place.calls, place.calls * max(seconds, JOB_SECONDS))
         self._processes[worker] = max(self._processes[worker], place.at_once)
+        self.longest[worker.key] = max(self.longest.get(worker.key, 0.0), seconds)
         return logs + Usage(lambda_requests=place.calls, lambda_gb_seconds=place.calls * seconds * gigabytes(worker))
 
     def _seconds(self, node: Call | Map, graph: FlowGraph, place: _Place) -> float:
@@ -201,16 +212,12 @@ class _Estimate:
         return gets
 
     def _item_reads(self, worker: Function | Job, place: _Place) -> int:
-        """For the items of children: a process asks for the first MiB of a pack, and keeps a pack that is no larger.
-
-        Of a larger one it asks for the range of each child then. Children are begun in order.
-        """
-        each, runs = self._load.bytes_per_item + 8, max(1, place.runs)
+        """For the items of children: a process reads the first MiB of a pack once, and the rest child by child."""
+        runs = max(1, place.runs)
         processes = place.calls if isinstance(worker, Job) else min(place.calls, runs * place.at_once)
-        if place.items * each <= _WHOLE * runs:
-            return processes
-        in_first = runs * int(_WHOLE * place.calls / (place.items * each))
-        return place.calls + max(0, processes - in_first)
+        pack = max(1, place.items * self._load.bytes_per_item) / runs
+        in_first = min(place.calls, int(place.calls * _FIRST / pack))
+        return place.calls - in_first + min(in_first, processes)
 
     def _gathered(self, node: Map, place: _Place) -> int:
         """For all results of a map: its manifest, and what each child left."""

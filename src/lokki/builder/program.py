@@ -43,15 +43,23 @@ class _Paths:
 
     def step(self, step: Step) -> str:
         """Where a step is found, checked."""
-        fn = step.fn
-        found = _found(fn.__module__, fn.__qualname__)
-        if getattr(found, "fn", found) is not fn:
+        module, name = step.fn.__module__, getattr(step.fn, "__qualname__", step.name)
+        found = _found(module, name)
+        if getattr(found, "fn", found) is not step.fn:
             raise BuildError(
-                f"Step {step.name!r} is not what {fn.__module__}.{fn.__qualname__} names, so a deployed function "
+                f"Step {step.name!r} is not what {module}.{name} names, so a deployed function "
                 "cannot import it. Define it with def and @step at the top of its module, under a name of its own.",
                 step.name,
             )
-        return f"{self._module(fn.__module__)}:{fn.__qualname__}"
+        for kind in step.retry.exceptions:
+            if _found(kind.__module__, kind.__qualname__) is not kind:
+                raise BuildError(
+                    f"Step {step.name!r} retries on {kind.__name__}, which is not what "
+                    f"{kind.__module__}.{kind.__qualname__} names, so a deployed function cannot import it. "
+                    "Name an exception class that can be imported.",
+                    step.name,
+                )
+        return f"{self._module(module)}:{name}"
 
     def flow(self, flow: Flow) -> str:
         """Where the flow is found, checked."""

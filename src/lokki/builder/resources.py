@@ -6,12 +6,14 @@ said here: `state_machine` as states, `cloudformation` and `sam` as resources, `
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import assert_never
 
+from lokki.builder.refusals import refuse
 from lokki.errors import BuildError, ConfigurationError
 from lokki.frozen import frozen
 from lokki.graph import Call, FlowGraph, Map, Node
@@ -21,11 +23,13 @@ from lokki.settings import LokkiConfig
 LONGEST_FUNCTION_NAME = 64
 LONGEST_STATE_NAME = 80
 LONGEST_JOB_NAME = 128
+ITEMS = "Items"  # ends the name of the state that runs a whole body, the only one inside its map
 LAMBDA_SECONDS = 900
 LAMBDA_MEMORY = (128, 10_240)
 EXPRESS_SECONDS = 300
 START = "start"  # the function that evaluates the flow when its first step is a Batch job
 _MOST_RESOURCES = 500  # in one CloudFormation template
+_LONGEST_LOGICAL_NAME = 255 - len("JobDefinitionLogGroup-999")
 
 
 @frozen
@@ -66,7 +70,7 @@ class Deployment:
 
     Attributes:
         workers: for the id of each call, and of each map that runs its body in one place, what runs it.
-        states: for the id of each node the name of its state.
+        states: for the id of each call and map that is a state its name.
         starts_alone: whether a function of its own evaluates the flow, because the first step is a Batch job.
     """
 
@@ -85,10 +89,16 @@ class Deployment:
         prefix = self.config.aws.prefix
         return f"{prefix}/${{FlowName}}" if prefix else "${FlowName}"
 
+    @property
+    def state_count(self) -> int:
+        """How many states the machine has."""
+        bodies = sum(isinstance(node, Map) and node.id in self.workers for node in self.graph.walk())
+        return len(self.states) + bodies + self.starts_alone
+
 
 def describe(graph: FlowGraph, config: LokkiConfig) -> Deployment:
     """What the flow needs; a BuildError for a flow that cannot be compiled."""
-    _refuse(graph)
+    refuse(graph)
     _check_prefix(config.aws.prefix)
     naming = _Naming(graph.name)
     functions: list[Function] = []
@@ -111,7 +121,7 @@ def describe(graph: FlowGraph, config: LokkiConfig) -> Deployment:
         tuple(functions),
         tuple(jobs),
         workers,
-        _state_names(graph),
+        _state_names(graph, starts_alone),
         starts_alone,
         None if graph.schedule is None else Schedule(graph.schedule).aws,
     )
@@ -133,7 +143,7 @@ def resources_of(node: Call | Map, config: LokkiConfig) -> Resources:
 
 
 def is_express(node: Map, config: LokkiConfig) -> bool:
-    """Whether the children of a map can be EXPRESS: only Lambda calls, and together at most five minutes."""
+    """Whether the children of a map can be EXPRESS: only Lambda calls, all attempts together at most five minutes."""
     if node.direct_pass:
         needed = resources_of(node, config)
         return needed.job_type == "lambda" and (needed.timeout_seconds or 0) <= EXPRESS_SECONDS
@@ -144,58 +154,22 @@ def is_express(node: Map, config: LokkiConfig) -> bool:
         needed = resources_of(each, config)
         if needed.job_type != "lambda":
             return False
-        seconds += needed.timeout_seconds or 0
+        seconds += _longest(each, needed.timeout_seconds or 0)
     return seconds <= EXPRESS_SECONDS
+
+
+def _longest(call: Call, timeout: int) -> int:
+    """The most seconds that a call can take with all its attempts; no more than tells that it is too long."""
+    retry = call.step.retry
+    calls = timeout * (retry.retries + 1)
+    if calls > EXPRESS_SECONDS:
+        return calls
+    return calls + sum(max(1, math.ceil(retry.wait(attempt))) for attempt in range(retry.retries))
 
 
 def pascal(name: str) -> str:
     """`flap_bird` as `FlapBird`."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[\W_]+", name) if part)
-
-
-def _refuse(graph: FlowGraph) -> None:
-    """Say why a graph cannot be compiled, if it cannot."""
-    if graph.traced:
-        raise BuildError(
-            f"Flow {graph.name!r} was traced by running it, so its shape may differ the next time: it cannot be "
-            "compiled. Write it with @flow and a chain of steps."
-        )
-    for call in graph.calls():
-        _check_importable(call)
-    _check_maps(graph)
-
-
-def _check_importable(call: Call) -> None:
-    fn = call.step.fn
-    qualname = getattr(fn, "__qualname__", "")
-    if "<locals>" in qualname:
-        raise BuildError(
-            f"Step {call.step.name!r} is defined inside a function, so a deployed function cannot import it. "
-            "Move it to the top of its module.",
-            call.step.name,
-        )
-    for kind in call.step.retry.exceptions:
-        if "<locals>" in kind.__qualname__:
-            raise BuildError(
-                f"Step {call.step.name!r} retries on {kind.__name__}, which is defined inside a function, so a "
-                "deployed function cannot import it. Move it to the top of its module.",
-                call.step.name,
-            )
-
-
-def _check_maps(graph: FlowGraph) -> None:
-    calls = {node.id for node in graph.nodes if isinstance(node, Call)}
-    over: set[str] = set()
-    for node in graph.nodes:
-        if not isinstance(node, Map):
-            continue
-        if node.over.node not in calls:
-            raise BuildError(f"Map {node.id!r} is not over the result of a step, so it cannot be compiled.")
-        if node.over.node in over:
-            raise BuildError(f"Two maps run over the result of {node.over.node!r}: call the step once for each.")
-        over.add(node.over.node)
-        if not node.direct_pass:
-            _check_maps(node.body)
 
 
 def _check_prefix(prefix: str) -> None:
@@ -307,7 +281,10 @@ class _Naming:
 
     def logical(self, key: str, kind: str) -> str:
         """A name in the template: letters and digits."""
-        return _unique(pascal(_ascii(key)) + kind, self._logical, joint="")
+        name = pascal(_ascii(key))
+        if len(name) > _LONGEST_LOGICAL_NAME:
+            name = name[: _LONGEST_LOGICAL_NAME - 8] + _mark(key)
+        return _unique(name + kind, self._logical, joint="")
 
     def function(self, key: str) -> str:
         return self._name("${FlowName}", key, LONGEST_FUNCTION_NAME)
@@ -321,24 +298,39 @@ class _Naming:
         step = _ascii(key)
         whole = f"{flow}-{step}"
         if len(whole) > longest or (flow != self.flow and base == "${FlowName}"):
-            mark = sha256(f"{self.flow}-{key}".encode()).hexdigest()[:8]
+            mark = _mark(f"{self.flow}-{key}")
             room = longest - len(mark) - 2
             flow = flow[: max(room - len(step), room // 2)]
             return _unique(f"{flow}-{step[: room - len(flow)]}-{mark}", self._functions)
         return _unique(f"{base}-{step}", self._functions)
 
 
-def _state_names(graph: FlowGraph) -> dict[str, str]:
+def _state_names(graph: FlowGraph, starts_alone: bool) -> dict[str, str]:
     """State names are unique in the whole machine, those inside maps included."""
-    used: set[str] = {pascal(START)}
-    return {node.id: _unique(_state_name(node), used) for node in graph.walk()}
+    used = {pascal(START)} if starts_alone else set()
+    names = {}
+    for node in _states(graph):
+        name = _unique(_state_name(node), used)
+        if isinstance(node, Map) and node.direct_pass:
+            while name + ITEMS in used:
+                name = _unique(_state_name(node), used)
+            used.add(name + ITEMS)
+        names[node.id] = name
+    return names
+
+
+def _states(graph: FlowGraph) -> Iterator[Node]:
+    """The nodes that are states: a body in one place has none of its own."""
+    for node in graph.nodes:
+        yield node
+        if isinstance(node, Map) and not node.direct_pass:
+            yield from _states(node.body)
 
 
 def _state_name(node: Node) -> str:
     name = pascal(node.id) or node.id
-    if len(name) > LONGEST_STATE_NAME - 4:  # room for a number
-        name = f"{name[: LONGEST_STATE_NAME - 13]}-{sha256(node.id.encode()).hexdigest()[:8]}"
-    return name
+    longest = LONGEST_STATE_NAME - len(ITEMS) - 4  # room for a number
+    return name if len(name) <= longest else f"{name[: longest - 9]}-{_mark(node.id)}"
 
 
 def _unique(wanted: str, used: set[str], joint: str = "-") -> str:
@@ -350,10 +342,15 @@ def _unique(wanted: str, used: set[str], joint: str = "-") -> str:
     return name
 
 
+def _mark(name: str) -> str:
+    """What stands for the end of a name that is too long."""
+    return sha256(name.encode()).hexdigest()[:8]
+
+
 def _ascii(name: str) -> str:
     """The name in letters, digits, `_` and `-`; what cannot be spelled so is replaced by a hash of all of it."""
     spelled = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     spelled = re.sub(r"[^A-Za-z0-9_-]", "-", spelled)
     if spelled == name:
         return name
-    return f"{spelled.strip('-')}-{sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"{spelled.strip('-')}-{_mark(name)}".lstrip("-")

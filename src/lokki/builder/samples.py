@@ -13,6 +13,7 @@ from typing import Any
 from lokki.decorators import Flow
 from lokki.errors import BuildError, LokkiError, ParameterError
 from lokki.graph import FlowGraph
+from lokki.kinds import Choice, Either, Kind, Many, text_of
 from lokki.params import Parameter, parse_text
 from lokki.runtime.failure import summary
 
@@ -44,7 +45,7 @@ def sampled(flow: Flow, given: Mapping[str, Any]) -> FlowGraph:
 def _samples(parameter: Parameter) -> Iterator[Any]:
     """Values that the parameter takes, the likeliest first."""
     seen = []
-    for text in _TEXTS:
+    for text in _texts(parameter.kind):
         try:
             value = parse_text(parameter, text)
         except ParameterError:
@@ -52,3 +53,19 @@ def _samples(parameter: Parameter) -> Iterator[Any]:
         if value not in seen:
             seen.append(value)
             yield value
+
+
+def _texts(kind: Kind) -> Iterator[str]:
+    """What may spell a value: the members of a closed set, and the samples that are there for everything."""
+    match kind:
+        case Choice(members):
+            yield from map(text_of, members)
+        case Many(items=items, fixed=True):
+            spelled = ([*_texts(each)] for each in items)
+            yield from (",".join(texts) for texts in islice(product(*spelled), _MOST))
+        case Many(items=(item,)):
+            yield from _texts(item)
+        case Either(members):
+            for member in members:
+                yield from _texts(member)
+    yield from _TEXTS

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, assert_never
 
-from lokki.builder.resources import Deployment, Function, Job, is_express, pascal
+from lokki.builder.resources import ITEMS, Deployment, Function, Job, is_express, pascal
 from lokki.errors import BuildError
 from lokki.graph import Call, FlowGraph, Map, Node
 from lokki.jsonable import plain
+from lokki.kinds import json_of
 from lokki.policy import RetryConfig
 
 State = dict[str, Any]
@@ -29,16 +30,28 @@ _SUBMIT = "arn:aws:states:::batch:submitJob.sync"
 _READ = "arn:aws:states:::s3:getObject"
 _WRITE = "arn:aws:states:::s3:putObject"
 _LABEL = 40
+_MOST_DEFAULTS = 65_536
+_MOST_ATTEMPTS = 99_999_999
+_LONGEST_DELAY = 31_622_399
 _SERVICE_ERRORS = {
     "ErrorEquals": [
         "Lambda.ClientExecutionTimeoutException",
         "Lambda.ServiceException",
         "Lambda.AWSLambdaException",
         "Lambda.SdkClientException",
-        "Lambda.TooManyRequestsException",
     ],
     "IntervalSeconds": 1,
     "MaxAttempts": 6,
+    "BackoffRate": 2,
+    "MaxDelaySeconds": 60,
+    "JitterStrategy": "FULL",
+}
+# A map starts up to 10,000 children at once, and an account may have a tenth of that in Lambda calls or less: the
+# others wait for their turn.
+_THROTTLED = {
+    "ErrorEquals": ["Lambda.TooManyRequestsException"],
+    "IntervalSeconds": 1,
+    "MaxAttempts": 100,
     "BackoffRate": 2,
     "MaxDelaySeconds": 60,
     "JitterStrategy": "FULL",
@@ -125,7 +138,7 @@ class _Machine:
         """The state that evaluates the flow with the parameters of this execution, and gives it its run id."""
         payload: State = {"lokki": node, "execution.$": "$$.Execution.Name", "params.$": "$$.Execution.Input"}
         if self._defaults:
-            payload["defaults"] = json.dumps(plain(self._defaults)).replace("${", "\\u0024{")  # no name to fill in
+            payload["defaults"] = _defaults(self._defaults)
         if len(self._deployment.graph.nodes) == 1 and node is not None:
             return {**_invoked(worker, payload, retry), **_ANSWER}
         run = {"run_id.$": "$.Payload.run_id", "cache.$": "$.Payload.flow.cache_enabled"}
@@ -153,7 +166,7 @@ class _Machine:
     def _map(self, node: Map, depth: int) -> State:
         name = self._deployment.states[node.id]
         if node.direct_pass:
-            inner: dict[str, State] = {f"{name}Items": {**self._task(node, None), "End": True}}
+            inner: dict[str, State] = {name + ITEMS: {**self._task(node, None), "End": True}}
         else:
             inner = self._states(node.body, depth + 1)
         selector = {"run_id.$": "$.run_id", "cache.$": "$.cache", "at.$": "$$.Map.Item.Value"}
@@ -202,24 +215,42 @@ class _Machine:
         return label
 
 
+def _defaults(values: Mapping[str, Any]) -> str:
+    """Parameters as the first state hands them on: as text, in which nothing is a path or a name to fill in."""
+    text = json.dumps({name: _default(name, value) for name, value in values.items()}).replace("${", "\\u0024{")
+    if len(text) > _MOST_DEFAULTS:
+        raise BuildError(
+            f"The parameters given to the build take {len(text):,} bytes, and a state machine holds "
+            f"{_MOST_DEFAULTS:,} of them: give a location in place of the data."
+        )
+    return text
+
+
+def _default(name: str, value: Any) -> Any:
+    try:
+        return plain(value, json_of)
+    except TypeError as error:
+        raise BuildError(f"The value of parameter {name!r} cannot become a default of the machine: {error}") from error
+
+
 def _invoked(worker: Function, payload: State, retry: RetryConfig | None) -> State:
     attempt = {"attempt.$": "$$.State.RetryCount"}
     return {
         "Type": "Task",
         "Resource": _INVOKE,
         "Parameters": {"FunctionName": f"${{{worker.logical}Arn}}", "Payload": {**payload, **attempt}},
-        "Retry": [*_retries(retry), _SERVICE_ERRORS],
+        "Retry": [*_retries(retry), _SERVICE_ERRORS, _THROTTLED],
     }
 
 
 def _retries(retry: RetryConfig | None) -> list[State]:
     if retry is None or not retry.retries:
         return []
-    longest = max(1, math.ceil(retry.max_delay))
+    longest = min(max(1, math.ceil(retry.max_delay)), _LONGEST_DELAY)
     return [
         {
             "ErrorEquals": [RETRYABLE],
-            "MaxAttempts": retry.retries,
+            "MaxAttempts": min(retry.retries, _MOST_ATTEMPTS),
             "IntervalSeconds": min(max(1, math.ceil(retry.delay)), longest),
             "BackoffRate": max(1.0, float(retry.backoff)),
             "MaxDelaySeconds": longest,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lokki.commands.shared import Command, configuration, given, logging_options
+from lokki.commands.shared import Command, configuration, given, logging_options, made
 from lokki.decorators import Flow
 from lokki.outcome import complain
 
@@ -27,7 +27,9 @@ def _build(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[s
 
     config = configuration(flow, options)
     params = given(flow, rest)
-    bundle = Builder.build(sampled(flow, params), config, defaults=params)
+    complete = all(each.name in params for each in flow.parameters if each.required)
+    graph = made(flow, params) if complete else sampled(flow, params)
+    bundle = Builder.build(graph, config, defaults=params)
     for warning in bundle.warnings:
         complain(f"[WARNING] {warning}")
     print("\n".join(summary(bundle, config.build_dir)))
@@ -44,7 +46,7 @@ def summary(bundle: Bundle, build_dir: str) -> Iterator[str]:
     yield from _rows(
         ("functions", f"{len(deployment.functions)}: {', '.join(each.key for each in deployment.functions)}"),
         ("Batch jobs", ", ".join(each.key for each in deployment.jobs)),
-        ("states", str(len(deployment.states) + deployment.starts_alone)),
+        ("states", str(deployment.state_count)),
         ("code", _code(bundle)),
         ("schedule", deployment.schedule or ""),
     )
@@ -83,7 +85,7 @@ def _size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000 or unit == "MB":
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
+        count /= 1024
     raise AssertionError
 
 

@@ -34,12 +34,13 @@ class FlowContext:
 class LambdaEvent:
     """An event that was not sent by the state machine; `given` says that it brings an input, which may be None.
 
-    `input` is a value, an `s3://` location, or a list of locations.
+    `input` is a value, a location, or a list of locations; `located` says that it is no value.
     """
 
     flow: FlowContext = field(default_factory=FlowContext)
     input: Any = None
     given: bool = False
+    located: bool = False
 
     @classmethod
     def from_dict(cls, event: Mapping[str, Any]) -> LambdaEvent:
@@ -47,12 +48,12 @@ class LambdaEvent:
         if not isinstance(event, Mapping):
             raise ParameterError(f"The event must be a JSON object, not {type(event).__name__}.")
         if "input" in event or "flow" in event:
-            flow = event.get("flow") or {}
-            return cls(_context(flow, flow.get("params") or {}), event.get("input"), event.get("input") is not None)
+            flow = _object(event, "flow")
+            return cls(_context(flow, _object(flow, "params")), event.get("input"), event.get("input") is not None)
         rest = {name: value for name, value in event.items() if name not in (*_RUN, *_ADDRESSES)}
         for name in _ADDRESSES:
             if name in event:
-                return cls(_context(event, rest), event[name], given=True)
+                return cls(_context(event, rest), _located(event, name), given=True, located=True)
         return cls(_context(event, rest))
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +104,21 @@ class State(NamedTuple):
         """The state as it stands in an event."""
         at, over = (None if data.get(name) is None else Slice.from_dict(data[name]) for name in ("at", "over"))
         return cls(data["run_id"], bool(data["cache"]), at, over)
+
+
+def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = data.get(name)
+    if not isinstance(inner, Mapping | None):
+        raise ParameterError(f"{name!r} of an event is a JSON object, not {type(inner).__name__}.", name)
+    return inner or {}
+
+
+def _located(event: Mapping[str, Any], name: str) -> Any:
+    """The location that an event brings under this name, or the list of them; None is the result None."""
+    found = event[name]
+    if any(not isinstance(each, str | None) for each in (found if isinstance(found, list) else [found])):
+        raise ParameterError(f"{name!r} of an event is the location of a result, or a list of them.", name)
+    return found
 
 
 def _context(event: Mapping[str, Any], params: Mapping[str, Any]) -> FlowContext:

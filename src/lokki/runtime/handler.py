@@ -21,12 +21,12 @@ from lokki.policy import NO_RETRY
 from lokki.runtime.event import FlowContext, LambdaEvent, State
 from lokki.runtime.failure import LokkiRetryable, StepFailure, leaving
 from lokki.runtime.invoke import invoke, prepare
+from lokki.runtime.parts import Packs
 from lokki.runtime.program import Plan, Program, parameters
 from lokki.runtime.report import explained, listener
-from lokki.runtime.secrets import fetch
 from lokki.runtime.task import Task
 from lokki.store import open_store
-from lokki.store.protocol import MANIFEST, TransientStore, folder
+from lokki.store.protocol import MANIFEST, TransientStore, address, folder
 
 Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 PLAN = "plan.pkl.gz"
@@ -48,7 +48,8 @@ def open_handler(module: str, step: str, package: str | None = None) -> Handler:
         if isinstance(event, Mapping) and "lokki" in event:
             return worker.answer(event, step)
         if not by_hand:
-            by_hand.append(make_handler(worker.program.step(step)))
+            with explained(step):
+                by_hand.append(make_handler(worker.program.step(step)))
         return by_hand[0](event, context)
 
     return lambda_handler
@@ -60,7 +61,10 @@ def open_worker(module: str, step: str, package: str | None = None) -> Worker:
 
     with explained(step) as facts:
         facts["module"] = module
-        fetch(os.environ)
+        if os.environ.get("LOKKI_SECRETS"):
+            from lokki.runtime.secrets import fetch
+
+            fetch(os.environ)
         import_module(module)
         return Worker(Program.load(package or _package()), _open_store())
 
@@ -73,6 +77,7 @@ class Worker:
         self._store = store
         self._flow = _flow_name() or program.graph.name
         self._plan: tuple[str, Plan] | None = None
+        self._packs = Packs()
 
     def answer(self, event: Mapping[str, Any], step: str) -> dict[str, Any]:
         """Do what a state asks; the answer never holds a value, only where it lies."""
@@ -102,7 +107,17 @@ class Worker:
         if state.at is None:
             tell(StepStarted(state.run_id, node))
         params = {} if plan is None else plan.params
-        task = Task(graph, params, self._store, self._flow, state, attempt=attempt, here=here, tell=tell)
+        task = Task(
+            graph,
+            params,
+            self._store,
+            self._flow,
+            state,
+            attempt=attempt,
+            here=here,
+            tell=tell,
+            packs=self._packs,
+        )
         return _answer(FlowContext(state.run_id, state.cache), task.run(node))
 
     def _planned(self, state: State) -> Plan | None:
@@ -191,7 +206,7 @@ def _call(step: Step, asked: LambdaEvent, params: Mapping[str, Any], store: Tran
     required = shape(step.fn).required
     inputs: tuple[Const, ...] = ()
     if asked.given:
-        inputs = (Const(_resolved(asked.input, store)),)
+        inputs = (Const(_resolved(asked, store)),)
     elif required and required[0] not in params:  # the step before returned None
         inputs = (Const(None),)
     names = flow_parameters(
@@ -201,17 +216,25 @@ def _call(step: Step, asked: LambdaEvent, params: Mapping[str, Any], store: Tran
     return Call(step.name, once, inputs, {each: Const(params[each]) for each in names})
 
 
-def _resolved(value: Any, store: TransientStore) -> Any:
-    """A value; or what lies at a location, or at each of a list of locations."""
-    if _is_location(value):
-        return store.read(value)
-    if isinstance(value, list) and value and all(map(_is_location, value)):
-        return [store.read(each) for each in value]
-    return value
+def _resolved(asked: LambdaEvent, store: TransientStore) -> Any:
+    """The value that an event brings; what lies at a location, or at each of a list of locations."""
+    match asked.input:
+        case str() as location if asked.located or _is_location(location):
+            return store.read(location)
+        case list() as locations if asked.located or (locations and all(map(_is_location, locations))):
+            return [None if each is None else store.read(each) for each in locations]
+        case value:
+            return value
 
 
 def _is_location(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("s3://")
+    """Whether this is the location of an object in a bucket, or the key of an output, as a store in a folder says it."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.startswith("s3://") or bool(address(value))
+    except StoreError:
+        return False
 
 
 class _Once:

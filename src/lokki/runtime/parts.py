@@ -25,7 +25,7 @@ from lokki.store.protocol import ITEMS, MANIFEST, OUTPUT, Index, TransientStore,
 RESULTS = "results.pack"
 _READERS = 32
 _BLOCK = 1024  # parts on their way at once, at most
-_WHOLE = 1 << 20  # packed items up to this size are read whole, once per process
+_FIRST = 1 << 20  # so many bytes of packed items are read at once, and kept by the process
 _PACKS = 4
 
 
@@ -37,12 +37,23 @@ class Earlier(NamedTuple):
 
 
 class Parts:
-    """The parts of one execution. `cache` says that results of earlier executions under this run id may be there."""
+    """The parts of one execution.
 
-    def __init__(self, store: TransientStore, flow: str, run: str, *, cache: bool) -> None:
+    Args:
+        store: where they lie.
+        flow: the flow's name in keys.
+        run: the run id.
+        cache: whether results of earlier executions under this run id may be there.
+        packs: what this process has read of packed items, to be used again.
+    """
+
+    def __init__(
+        self, store: TransientStore, flow: str, run: str, *, cache: bool = False, packs: Packs | None = None
+    ) -> None:
         self.store = store
         self._names = (flow, run)
         self._cache = cache
+        self._packs = Packs() if packs is None else packs
 
     # --- the items of a child
 
@@ -178,10 +189,13 @@ class Parts:
             each.value  # noqa: B018 - reads it here, in this thread
         return outputs
 
-    def _children(self, node: Map, at: Slice | None) -> list[Slice]:
+    def _children(self, node: Map, at: Slice | None) -> Iterator[Slice]:
+        """The children that a map had: its manifest line by line, because a million of them are many at once."""
         key = self._key(node.over.node, at, MANIFEST)
         try:
-            return [Slice.from_dict(each) for each in json.loads(self.store.blob(key))]
+            for line in self.store.blob(key).splitlines():
+                if entry := line.strip(b"[], "):
+                    yield Slice.from_dict(json.loads(entry))
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(key, error) from error
 
@@ -189,21 +203,30 @@ class Parts:
         return digest(frame) if self._cache else NO_TAG
 
     def _span(self, key: str, start: int, end: int) -> bytes:
-        """Bytes of packed items. Small packs are read whole and kept for the next child that this process works on."""
+        """Bytes of packed items."""
         if self._cache:  # another execution under this run id may have replaced them
             return self.store.span(key, start, end)[0]
-        known = _packs.get(key)
-        if known is None:
-            head, size = self.store.span(key, 0, _WHOLE)
-            known = _packs[key] = head if size <= _WHOLE else b""
-            while len(_packs) > _PACKS:
-                _packs.popitem(last=False)
-            if end <= len(head):
-                return head[start:end]
-        return known[start:end] if known else self.store.span(key, start, end)[0]
+        return self._packs.span(self.store, key, start, end)
 
 
-_packs: OrderedDict[str, bytes] = OrderedDict()  # by key the small packs, and nothing for the large ones
+class Packs:
+    """The beginning of a pack of items is read once, and kept for the next child that this process works on."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, bytes] = OrderedDict()  # by key
+
+    def span(self, store: TransientStore, key: str, start: int, end: int) -> bytes:
+        """Bytes of a pack, by one request at most."""
+        if end > _FIRST:
+            return store.span(key, start, end)[0]
+        first = self._known.get(key)
+        if first is None:
+            first = self._known[key] = store.span(key, 0, _FIRST)[0]
+            while len(self._known) > _PACKS:
+                self._known.popitem(last=False)
+        return first[start:end]
+
+
 _EachOf = Callable[[Callable[[Slice], list[Output]], Iterable[Slice]], Iterable[list[Output]]]
 
 

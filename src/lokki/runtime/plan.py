@@ -13,7 +13,6 @@ from lokki.codec import NO_TAG, digest
 from lokki.errors import LokkiError
 from lokki.graph import ITEM, Call, Const, FlowGraph, Map, Node, Param, Ref
 from lokki.runtime.invoke import Invocation, prepare
-from lokki.source import argument_hash, fingerprint
 
 
 class PlannedCall(NamedTuple):
@@ -115,6 +114,8 @@ class _Planner:
         """The fingerprint of a function; one that is used in many places is looked at once."""
         known = self._prints.get(id(fn))
         if known is None:
+            from lokki.source import fingerprint
+
             known = self._prints[id(fn)] = fingerprint(fn)
         return known
 
@@ -133,6 +134,8 @@ def _dropped(graph: FlowGraph) -> dict[str, list[str]]:
 
 
 def _hash(call: Call, name: str | None, value: Any) -> str:
+    from lokki.source import argument_hash
+
     try:
         return argument_hash(value)
     except LokkiError as error:

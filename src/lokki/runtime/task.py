@@ -25,7 +25,7 @@ from lokki.runtime.failure import LokkiRetryable, StepFailure, leaving, shown
 from lokki.runtime.invoke import Invocation, invoke, picked
 from lokki.runtime.items import sequence
 from lokki.runtime.keeping import Output
-from lokki.runtime.parts import Earlier, Parts
+from lokki.runtime.parts import Earlier, Packs, Parts
 from lokki.runtime.plan import PlannedCall, PlannedGraph, PlannedMap, planned_node
 from lokki.store.protocol import Index, TransientStore
 
@@ -44,6 +44,7 @@ class Task:
         attempt: how often the state machine has tried before.
         here: whether retries happen here, because the state machine makes none.
         tell: hears what happens.
+        packs: what this process has read of packed items.
     """
 
     durable = True
@@ -59,6 +60,7 @@ class Task:
         attempt: int = 0,
         here: bool = False,
         tell: Listener,
+        packs: Packs | None = None,
     ) -> None:
         self._graph = graph
         self._params = params
@@ -66,7 +68,7 @@ class Task:
         self._attempt = attempt
         self._here = here
         self._tell = tell
-        self._parts = Parts(store, flow, state.run_id, cache=state.cache)
+        self._parts = Parts(store, flow, state.run_id, cache=state.cache, packs=packs)
         self._errors = f"{flow}/runs/{state.run_id}/errors"
         self._store = store
 

@@ -54,6 +54,7 @@ class Engine:
         self._numbers = count()
         self._lock = threading.Lock()
         self._logs: list[Line] = []
+        self._ended: SimulationError | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = ""
 
@@ -161,8 +162,8 @@ class Engine:
         answer: Future[Any] = Future()
         with self._lock:
             process = self._process
-            if process is None or process.stdin is None:
-                raise SimulationError("The engine has ended.")
+            if self._ended or process is None or process.stdin is None:
+                raise self._ended or SimulationError("The engine has ended.")
             number = next(self._numbers)
             self._answers[number] = answer
             with suppress(BrokenPipeError):
@@ -184,10 +185,11 @@ class Engine:
                     self._hello.set_result(message)
                 elif waiting := self._answers.get(message["id"]):
                     _settle(waiting, message)
-        ended = SimulationError(f"The engine's process ended unexpectedly. {self._last_words()}".strip())
-        for waiting in [self._hello, *self._answers.values()]:
-            if not waiting.done():
-                waiting.set_exception(ended)
+        with self._lock:
+            self._ended = SimulationError(f"The engine's process ended unexpectedly. {self._last_words()}".strip())
+            for waiting in [self._hello, *self._answers.values()]:
+                if not waiting.done():
+                    waiting.set_exception(self._ended)
 
     def _last_words(self) -> str:
         with (

@@ -154,7 +154,7 @@ def _outcome(name: str, execution: Any, tally: Tally, ended: bool) -> Execution:
     return Execution(
         name=name,
         status="FAILED" if status == "RUNNING" else status,
-        output=execution.output if status == "SUCCEEDED" else None,
+        output=json.loads(json.dumps(execution.output, default=str)) if status == "SUCCEEDED" else None,
         error=execution.error or "",
         cause=execution.cause or "",
         counts=tally.counts(),
