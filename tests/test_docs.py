@@ -3,8 +3,9 @@
 The language of a fenced block says what is done with it. `python` is a program and is run; one that calls `main(...)`
 is a flow file, which a session on the same page runs. `console` is a session: each line after `$ ` is run by a shell,
 and what follows is what it must print. `pycon` is a session with Python, run as a doctest. All else is left alone, also
-`python no-run`. A first line `# name.py` or `# lokki.toml` is the name that a block is saved under. A page is read from
-top to bottom, in a folder of its own.
+`python no-run`. `json part of FILE`, in whatever language, is a passage of a file that the page's sessions have made,
+however it is broken into lines. A first line `# name.py` or `# lokki.toml` is the name that a block is saved under. A
+page is read from top to bottom, in a folder of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from doctest import ELLIPSIS, OutputChecker
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTED = ("decorators", "graph", "policy", "events", "store", "runner", "config", "errors")
 
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+PART = re.compile(r"\w+ part of (?P<file>\S+)")
 NAMED = re.compile(r"# (?P<name>[\w.-]+\.(py|toml))\n")
 COMMAND = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 
@@ -103,11 +105,19 @@ def test_what_a_page_shows_is_what_happens(page: Path) -> None:
                 Path(block.name).write_text(block.body, "utf-8")
             case "pycon":
                 run_doctest(block, where)
+            case language if part := PART.fullmatch(language):
+                assert holds(part["file"], block.body), f"{where}: {part['file']} holds no such passage"
             case "console":
                 for command in COMMAND.finditer(block.body):
                     wanted, got = settled(command["output"]), settled(shell(command["command"]))
                     same = OutputChecker().check_output(wanted, got, ELLIPSIS)
                     assert same, f"{where}: $ {command['command']}\n--- shown\n{wanted}--- printed\n{got}"
+
+
+def holds(file: str, passage: str) -> bool:
+    """Whether a file has this passage, in which `...` stands for anything and no white space counts."""
+    text = Path(file).read_text("utf-8")
+    return OutputChecker().check_output(f"...{passage.strip()}...", text, ELLIPSIS | NORMALIZE_WHITESPACE)
 
 
 def run_program(block: Block, page: Path, where: str) -> None:
@@ -142,6 +152,8 @@ def test_blocks_are_found_and_sessions_are_compared() -> None:
     assert found == {"python one.py": "1\n", "echo two": "2\n"}
     assert shell("echo out; echo err >&2") == "out\nerr\n"
     took = "Run '20260101-120000-ab12' at 2026-01-01T12:00:00 took 1.234s\n  [==>   ] 2/9 (22%) completed\n"
+    assert holds("page.md", "$ echo\ntwo ... ```")
+    assert not holds("page.md", "echo three")
     assert settled(took) == "Run '<run>' at <time> took <seconds>\n"
 
 

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from lokki.runs import RunRecord, Runs
 
 
+_OF_FILES = {
+    "run": "run a flow file",
+    "graph": "print a flow's steps and maps",
+    "build": "compile a flow for AWS",
+    "simulate": "execute what a build would deploy, on this machine",
+}
+
+
 def console(argv: Sequence[str] | None = None) -> None:
     """The `lokki` command."""
     exiting(lambda: _console_command(list(sys.argv[1:] if argv is None else argv)))
@@ -30,7 +38,7 @@ def _console_command(argv: list[str]) -> None:
     parser.add_argument("--version", action="version", version=f"lokki {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     files = {}
-    for name, text in (("run", "run a flow file"), ("graph", "print a flow's steps and maps")):
+    for name, text in _OF_FILES.items():
         each = files[name] = commands.add_parser(
             name, help=text, add_help=False, usage=f"lokki {name} FILE[:FLOW] [options]"
         )
@@ -47,7 +55,7 @@ def _console_command(argv: list[str]) -> None:
     clean.add_argument("--yes", action="store_true", help="do not ask")
     commands.add_parser("config", help="print the configuration in force and where each value comes from")
     options, rest = parser.parse_known_args(argv)
-    if options.command in ("run", "graph") and options.file:
+    if options.command in _OF_FILES and options.file:
         flow, name = _flow_of(options.file)
         flow_command(flow, name, [options.command, *rest])
         return
@@ -67,7 +75,7 @@ def _keeping_command(parser: argparse.ArgumentParser, options: argparse.Namespac
             _clean(options.flow, options.run_id, ask=not options.yes)
         case "config":
             _show_config()
-        case "run" | "graph":
+        case "run" | "graph" | "build" | "simulate":
             parser.error(f"which file? lokki {options.command} FILE")
         case _:
             parser.print_help(sys.stderr)

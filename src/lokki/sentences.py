@@ -153,7 +153,7 @@ def _facts(event: Event) -> tuple[str, dict[str, Any], dict[str, Any]]:
         case RunStopping():
             return "run_stop", {}, {}
         case RunFinished():
-            return "run_complete", _took(event.seconds) | {"status": event.status}, {"error": event.error}
+            return "run_complete", took(event.seconds) | {"status": event.status}, {"error": event.error}
         case StepStarted() | StepFinished() | StepRetried() | StepFailed():
             return _step_facts(event)
         case MapStarted() | MapProgress() | MapFinished():
@@ -170,12 +170,12 @@ def _step_facts(event: _StepEvent) -> tuple[str, dict[str, Any], dict[str, Any]]
         case StepFinished():
             attempt = {} if event.reused else {"attempt": event.attempt}
             place = {"index": event.index} | ({"items": event.count} if event.count != 1 else {})
-            return "step_complete", name | _took(event.seconds) | {"status": _status(event)}, attempt | place
+            return "step_complete", name | took(event.seconds) | {"status": _status(event)}, attempt | place
         case StepRetried(attempt=attempt, delay=delay, error=error, index=index):
             return "step_retry", name, {"index": index, "attempt": attempt, "delay": delay, "error": error}
         case StepFailed(attempt=attempt, error=error, trace=trace, index=index):
             facts = {"index": index, "attempt": attempt, "error": error, "traceback": trace}
-            return "step_fail", name | _took(event.seconds) | {"status": "failed"}, facts
+            return "step_fail", name | took(event.seconds) | {"status": "failed"}, facts
         case _:
             assert_never(event)
 
@@ -187,9 +187,9 @@ def _map_facts(event: _MapEvent) -> tuple[str, dict[str, Any], dict[str, Any]]:
         case MapStarted():
             return "map_start", name, {"total": event.total, "completed": event.reused}
         case MapProgress():
-            return "map_progress", name | _took(event.seconds), _counts(event)
+            return "map_progress", name | took(event.seconds), _counts(event)
         case MapFinished():
-            return "map_complete", name | _took(event.seconds) | {"status": _status(event)}, _counts(event)
+            return "map_complete", name | took(event.seconds) | {"status": _status(event)}, _counts(event)
         case _:
             assert_never(event)
 
@@ -198,7 +198,8 @@ def _counts(event: MapProgress | MapFinished) -> dict[str, int]:
     return {"total": event.total, "completed": event.done, "failed": event.failed}
 
 
-def _took(seconds: float) -> dict[str, float]:
+def took(seconds: float) -> dict[str, float]:
+    """How long something took, as a JSON line says it."""
     return {"duration": round(seconds, 3), "duration_ms": round(seconds * 1000)}
 
 

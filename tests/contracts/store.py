@@ -269,6 +269,40 @@ class StoreContract:
         assert items.tag == OTHER_TAG
         assert len(json.loads(self.held(store, "birds/runs/r1/flap/map_manifest.json"))) == 1
 
+    @pytest.mark.parametrize("index", [(4,), (4, 0, 7)], ids=str)
+    def test_items_of_a_map_within_a_map_lie_under_their_place(
+        self, store: TransientStore, index: tuple[int, ...]
+    ) -> None:
+        values = ["owl", "jay", "tit", "kea", "auk"]
+        store.write_items(*HERE, ["another"], tag=OTHER_TAG)
+        written = store.write_items(*HERE, iter(values), tag=TAG, batch_size=2, index=index, lengths=[2, 0, 3])
+        found = store.items(*HERE, index=index)
+        assert found is not None
+        assert taken(found) == taken(written) == values
+        assert found.tag == TAG
+        assert taken(store.items(*HERE)) == ["another"]
+        assert store.items(*HERE, index=(*index[:-1], index[-1] + 1)) is None
+        folder = f"birds/runs/r1/flap/{'/'.join(map(str, index))}"
+        children = json.loads(self.held(store, f"{folder}/map_manifest.json"))
+        *above, outer = index
+        assert [(child["index"], child["first"], child["count"]) for child in children] == [
+            ([*above, outer], 0, 2),
+            ([*above, outer + 2], 0, 2),
+            ([*above, outer + 2], 2, 1),
+        ]
+        for child, part in zip(children, (values[:2], values[2:4], values[4:]), strict=True):
+            span, _ = store.span(f"{folder}/items.pack", child["start"], child["end"])
+            slice_ = io.BytesIO(span)
+            assert [pickle.load(slice_) for _ in part] == part
+
+    def test_items_of_one_outer_item_are_counted_like_any_others(self, store: TransientStore) -> None:
+        store.write_items(*HERE, [1, 2, 3], batch_size=2, index=(5,), lengths=[3])
+        children = json.loads(self.held(store, "birds/runs/r1/flap/5/map_manifest.json"))
+        assert [(child["index"], child["first"], child["count"]) for child in children] == [([5], 0, 2), ([5], 2, 1)]
+        store.write_items(*HERE, [], index=(6,), lengths=[0, 0])
+        assert json.loads(self.held(store, "birds/runs/r1/flap/6/map_manifest.json")) == []
+        assert taken(store.items(*HERE, index=(6,))) == []
+
     def test_items_that_are_not_there_are_none(self, store: TransientStore) -> None:
         store.write(*HERE, [1])
         assert store.items(*HERE) is None

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import itertools
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,7 +41,7 @@ class UnsendableError(Exception):
 
     def __init__(self) -> None:
         super().__init__("cannot be sent")
-        self.items = (each for each in ())
+        self.items = iter(())
 
 
 class Mislaid:
@@ -133,7 +134,7 @@ def text(value: Any) -> Any:
 
 
 @step
-def stamped(xs: Any, at: datetime.date, call: int) -> Any:
+def stamped(xs: Any, at: dt.date, call: int) -> Any:
     return xs, at, call
 
 
@@ -198,8 +199,8 @@ def nested_flow(n: int = 4, outer: int = 1, inner: int = 1) -> Any:
 
 
 @flow
-def computed_flow(n: int = 2, since: datetime.date = datetime.date(2026, 1, 1)) -> Any:
-    return numbers(n).next(stamped, at=since + datetime.timedelta(days=1), call=next(_calls))
+def computed_flow(n: int = 2, since: dt.date = dt.date(2026, 1, 1)) -> Any:
+    return numbers(n).next(stamped, at=since + dt.timedelta(days=1), call=next(_calls))
 
 
 @flow
@@ -218,8 +219,8 @@ def shifty_flow(twice: bool = False) -> Any:
 
 
 @flow
-def moulted_flow() -> Any:
-    return numbers(2).map(moulted).agg(echo)
+def moulted_flow(size: int = 1) -> Any:
+    return numbers(2).map(moulted, batch_size=size).agg(echo)
 
 
 @flow
@@ -245,3 +246,119 @@ def alone_flow(n: int = 1) -> Any:
 @flow
 def soar_first_flow(x: int = 3) -> Any:
     return soar(x).next(echo)
+
+
+@flow
+def needy_flow(n: int) -> Any:
+    return numbers(n).next(total)
+
+
+@flow
+def locked_in_flow() -> Any:
+    from threading import Lock
+
+    return numbers(2).next(given, by=Lock())
+
+
+@flow
+def divided_flow(parts: int = 2) -> Any:
+    return numbers(12 // parts).next(total)
+
+
+@step(retry=RETRIED)
+def gathered(xs: Iterable[int]) -> int:
+    tick("gathered")
+    meet_trouble("gathered")
+    return sum(xs)
+
+
+@flow
+def glide_gathered_flow(n: int = 3) -> Any:
+    return numbers(n).map(glide).agg(gathered)
+
+
+@flow
+def glide_chain_flow(n: int = 3) -> Any:
+    return alone(n).next(glide)
+
+
+@flow
+def nested_glide_flow(outer: int = 2, inner: int = 2) -> Any:
+    return numbers(4).map(eggs.map(glide, batch_size=inner).agg(total), batch_size=outer).agg(echo)
+
+
+@step
+def wide(count: int = 6) -> list[str]:
+    return ["x" * (300_000 + at) for at in range(count)]
+
+
+@step
+def length(value: str) -> int:
+    return len(value)
+
+
+@step
+def listed(birds: list[Any]) -> list[Any]:
+    return birds
+
+
+@flow
+def wide_flow() -> Any:
+    return wide(6).map(length).agg(total)
+
+
+@flow
+def listed_flow(birds: list[str] = ["owl"]) -> Any:  # noqa: B006 - it is copied for each execution
+    return listed(birds).map(echo).agg(echo)
+
+
+@flow
+def open_nested_flow() -> Any:
+    return numbers(4).map(eggs.map(flap))
+
+
+@flow
+def deep_flow() -> Any:
+    return numbers(3).map(eggs.map(eggs.map(flap)))
+
+
+@step
+def parity(n: int) -> int:
+    tick("parity")
+    return n % 2
+
+
+@step
+def named(odd: int) -> str:
+    tick("named")
+    return "odd" if odd else "even"
+
+
+@flow
+def parity_flow(n: int = 3) -> Any:
+    return parity(n).next(named)
+
+
+@flow
+def picked_flow(items: list[int] = [1]) -> Any:  # noqa: B006 - it is copied for each execution
+    return listed(items).map(flap, batch_size=4).agg(total)
+
+
+@step
+def secret() -> int:
+    return len(os.environ["NEST_TOKEN"])
+
+
+@flow
+def secret_flow() -> Any:
+    return secret()
+
+
+@step(job_type="batch")
+def perched() -> str:
+    return os.environ["PERCH"]
+
+
+@flow
+def perch_flow() -> Any:
+    return perched()

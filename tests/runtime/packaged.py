@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ import pytest
 
 from lokki.builder.program import program_of
 from lokki.builder.resources import describe
-from lokki.config import LokkiConfig
 from lokki.decorators import Flow
 from lokki.graph import FlowGraph
 from lokki.runtime.failure import LokkiRetryable
 from lokki.runtime.handler import Worker
 from lokki.runtime.program import FILE, Program
 from lokki.store import TransientStore
+from tests.builder.flows import config
 from tests.runtime import flows
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -30,7 +29,7 @@ def package(graph: FlowGraph, folder: Path) -> str:
     flow = graph.remake
     assert isinstance(flow, Flow)
     folder.mkdir(exist_ok=True)
-    (folder / FILE).write_bytes(program_of(describe(graph, LokkiConfig()), flow, flow.fn.__module__))
+    (folder / FILE).write_bytes(program_of(describe(graph, config()), flow, flow.fn.__module__))
     return str(folder)
 
 
@@ -39,14 +38,24 @@ def worker_of(graph: FlowGraph, folder: Path, store: TransientStore) -> Worker:
     return Worker(Program.load(package(graph, folder)), store)
 
 
-@contextmanager
-def trouble(**errors: BaseException) -> Iterator[None]:
-    """Makes the next call with each of these items fail; `x3` stands for the item 3, other names for themselves."""
-    for name, error in errors.items():
-        put_in_the_way(int(name[1:]) if name[1:].isdecimal() else name, error)
-    yield
-    left = {item: errors for item, errors in flows.TROUBLES.items() if errors}
-    assert left == {}, "what was to fail never ran"
+class Children:
+    """The children of a map in an execution that only its first state has run for so far."""
+
+    def __init__(self, graph: FlowGraph, folder: Path, store: TransientStore, run: str = "e1", **params: Any) -> None:
+        self.worker = worker_of(graph, folder, store)
+        self.store = store
+        self.run = run
+        event = {"lokki": graph.nodes[0].id, "execution": run, "params": params}
+        answer = self.worker.answer(event, "start")
+        self.run = answer["run_id"]
+        self.cache = answer["flow"]["cache_enabled"]
+        self.entries: list[dict[str, Any]] = json.loads(store.blob(answer["map_manifest_key"]))
+
+    def answer(self, node: str, at: int | None = None, attempt: int = 0) -> dict[str, Any]:
+        """Run a node, for the child at this place of the manifest or after the map."""
+        inside = {} if at is None else {"at": self.entries[at]}
+        state = {"run_id": self.run, "cache": self.cache, **inside}
+        return self.worker.answer({"lokki": node, "state": state, "attempt": attempt}, node)
 
 
 def put_in_the_way(item: Any, *errors: BaseException) -> None:

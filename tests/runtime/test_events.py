@@ -24,7 +24,7 @@ R1 = FlowContext("r1", False, {"n": 3})
         ({"flow": FLOW}, LambdaEvent(R1)),
         ({"input": 0}, LambdaEvent(input=0, given=True)),
         ({"input": {"run_id": "data"}, "flow": None}, LambdaEvent(input={"run_id": "data"}, given=True)),
-        ({"input": 1, "flow": {**FLOW, "cache_enabled": True}, "n": 9}, LambdaEvent(FlowContext("r1", True, {"n": 3}), 1, True)),
+        ({"input": 1, "flow": {"cache_enabled": True}, "n": 9}, LambdaEvent(FlowContext("", True), 1, True)),
         ({"result_url": AT, "run_id": "r1", "n": 3}, LambdaEvent(R1, AT, given=True, located=True)),
         ({"result_urls": [AT], "run_id": "r1", "n": 3}, LambdaEvent(R1, [AT], given=True, located=True)),
         ({"item_url": AT}, LambdaEvent(input=AT, given=True, located=True)),

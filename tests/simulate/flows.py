@@ -121,9 +121,8 @@ def two_maps_flow() -> Any:
 
 @flow
 def nested_flow(n: int = 4, outer: int = 1, inner: int = 1, bad: int = -1, folder: str = "") -> Any:
-    """Two steps in the inner body, and a step after it in the outer one; the first inner list is empty."""
-    body = spread.map([double, add], batch_size=inner).agg(collected).next(counted)
-    return numbers().map(body, batch_size=outer).agg(collected)
+    """The first inner list is empty."""
+    return numbers().map(spread.map(double, batch_size=inner).agg(collected), batch_size=outer).agg(collected)
 
 
 @flow
@@ -134,8 +133,8 @@ def deep_flow(n: int = 4, a: int = 1, b: int = 1, c: int = 1, bad: int = -1, fol
 
 @flow
 def twice_nested_flow(outer: int = 1) -> Any:
-    """Two maps, one after the other, in the body of a map."""
-    body = spread.map(double).agg(total).next(spread).map(negate, batch_size=2).agg(collected)
+    """Two maps, one after the other, and more steps, in the body of a map; the inner maps have two steps and one."""
+    body = spread.map([double, negate], batch_size=2).agg(total).next(negate).next(spread).map(double).agg(counted)
     return numbers(4).map(body, batch_size=outer).agg(collected)
 
 
@@ -221,7 +220,7 @@ class Point:
 
 
 class Named:
-    """A class with nothing but Python's own ways of being compared and pickled, and state of its own."""
+    """A class that is pickled as Python does by itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -231,6 +230,9 @@ class Named:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
 
 def _counting() -> Iterator[int]:
@@ -243,6 +245,15 @@ def _array() -> list[Any]:
     return [np.arange(6, dtype="int16").reshape(2, 3), np.float32(1.5)]
 
 
+TEXTS = [
+    "s3://lokki-artifacts/values-flow/runs/x/made/output.pkl.gz",
+    "http://example.org/a?b=c",
+    "",
+    "${FlowName}",
+    "$.run_id",
+    "States.Format('{}', $)",
+    "\u00fc \u2028 \U0001f986 \\ \0",
+]
 NOON = datetime(2024, 1, 31, 12, 0, tzinfo=UTC)
 PLAIN = [(1, 2), {3, 4}, frozenset({5}), b"\0\xff", bytearray(b"6"), 1.5, True, 10**30, {"a": {1: None}}]
 OF_MODULES = [NOON, NOON.date(), timedelta(days=1), Decimal("1.10"), Path("a/b"), PurePosixPath("/c")]
@@ -250,10 +261,7 @@ OF_MODULES = [NOON, NOON.date(), timedelta(days=1), Decimal("1.10"), Path("a/b")
 # Lists to map over, or what stands for one.
 VALUES: dict[str, Callable[[], Any]] = {
     "empty": list,
-    "nones": lambda: [None, None, None],
-    "addresses": lambda: ["s3://lokki-artifacts/values-flow/runs/x/made/output.pkl.gz", "http://example.org/a?b=c"],
-    "texts": lambda: ["", "${FlowName}", "$.run_id", "States.Format('{}', $)", "\u00fc \u2028 \U0001f986", "\\", "\0"],
-    "types": lambda: [*PLAIN, *OF_MODULES, Colour.BLUE, Point(1, (2.5,)), Named("n")],
+    "items": lambda: [None, None, *TEXTS, *PLAIN, *OF_MODULES, Colour.BLUE, Point(1, (2.5,)), Named("n")],
     "tuple": lambda: (1, 2),
     "range": lambda: range(3),
     "set": lambda: {7},
@@ -270,12 +278,12 @@ def made(kind: str = "empty", given: Any = None) -> Any:
 @step
 def seen(x: Any) -> Any:
     """What arrives, with its type as the function sees it."""
-    return x, type(x).__name__, repr(x) if not isinstance(x, Named) else ""
+    return x, type(x).__name__, repr(x)
 
 
 @flow
 def values_flow(kind: str = "empty", given: Any = None, size: int = 1) -> Any:
-    return made().map([collected, seen], batch_size=size).agg(collected).next(seen)
+    return made().map(seen, batch_size=size).agg(collected).next(seen)
 
 
 @step
@@ -320,9 +328,14 @@ def secrets() -> dict[str, str]:
     return SECRETS
 
 
+@step(job_type="batch")
+def job_secrets(before: Any) -> Any:
+    return [before, SECRETS]
+
+
 @flow
 def secrets_flow() -> Any:
-    return secrets().next(counted)
+    return secrets().next(job_secrets)
 
 
 @flow
@@ -484,14 +497,14 @@ def drawn(n: int = 10, replaced: int = -1, folder: str = "") -> list[int]:
 
 @flow
 def cached_flow(replaced: int = -1, by: int = 1, size: int = 1, folder: str = "") -> Any:
-    return drawn().map([double, negate], batch_size=size).agg(total).next(add)
+    return drawn().map(double, batch_size=size).agg(total).next(add)
 
 
 @step
 def gated(x: int, folder: str = "") -> int:
-    """Fails for 7 until the gate is open."""
+    """Fails for the item that the folder says, which is no argument of this step."""
     tick(folder, f"gated-{x}")
-    if x == 7 and not os.path.exists(os.path.join(folder, "open")):
+    if os.path.exists(os.path.join(folder, f"closed-{x}")):
         raise RuntimeError("closed")
     return 10 * x
 

@@ -131,8 +131,6 @@ def write(bundle: Bundle, build_dir: str) -> None:
 
 
 def _check_target(target: str, shown: str) -> None:
-    if os.path.lexists(target) and not os.path.isdir(target):
-        raise BuildError(f"{shown} is a file: set build_dir to a folder.")
     if all(_is_foreign(target, shown) for _ in range(2)):  # a folder that another build just removes is half empty
         raise BuildError(
             f"{shown} holds files that no build has made (there is no {BUILT} in it), and a build replaces the "
@@ -146,7 +144,8 @@ def _is_foreign(target: str, shown: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise BuildError(f"{shown} cannot be read: {error.strerror}. Set build_dir to another folder.") from error
+        why = "is a file" if os.path.isfile(target) else f"cannot be read ({error.strerror})"
+        raise BuildError(f"{shown} {why}: set build_dir to another folder.") from error
     return bool(names) and BUILT not in names
 
 

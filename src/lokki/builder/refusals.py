@@ -19,6 +19,9 @@ def refuse(graph: FlowGraph) -> None:
     for call in graph.calls():
         _check_importable(call)
     _check_end(graph)
+    for node in graph.walk():
+        if isinstance(node, Map):
+            _check_body(node)
     _check_maps(graph)
 
 
@@ -50,9 +53,9 @@ def _check_end(graph: FlowGraph) -> None:
 
 
 def _check_body(node: Map) -> None:
-    """The results of a map lie where the last step of its body left them; a body in one place may pick from them."""
+    """The results of a map lie where a step of its body left them."""
     output = node.body.output
-    if output.node == ITEM or (output.path and not node.direct_pass):
+    if output.node == ITEM or output.path:
         raise BuildError(
             f"The body of map {node.id!r} ends in {_told(output)}, which no step of it has returned as it is, so it "
             "cannot be compiled. Add a step that returns what the body is to give."
@@ -75,6 +78,5 @@ def _check_maps(graph: FlowGraph) -> None:
         if node.over.node in over:
             raise BuildError(f"Two maps run over the result of {node.over.node!r}: call the step once for each.")
         over.add(node.over.node)
-        _check_body(node)
         if not node.direct_pass:
             _check_maps(node.body)

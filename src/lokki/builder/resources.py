@@ -201,7 +201,7 @@ def _identity(node: Call | Map) -> object:
 def _worker(node: Call | Map, naming: _Naming, config: LokkiConfig) -> Function | Job:
     needed = resources_of(node, config)
     wanted = node.step.name if isinstance(node, Call) else node.id
-    about = f"The step {wanted}" if isinstance(node, Call) else f"All steps of {wanted}, one after the other"
+    about = f"The step {wanted}" if isinstance(node, Call) else f"All steps of {wanted}"
     about = f"{about} of the flow {naming.flow}"
     key = naming.key(wanted)
     if needed.job_type == "batch":

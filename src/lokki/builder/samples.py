@@ -6,28 +6,27 @@ not do another is tried: text that is a name, then a date, then a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any
 
+from lokki.conversion import Mismatch, read
 from lokki.decorators import Flow
-from lokki.errors import BuildError, LokkiError, ParameterError
+from lokki.errors import BuildError, LokkiError
 from lokki.graph import FlowGraph
-from lokki.kinds import Choice, Either, Kind, Many, text_of
-from lokki.params import Parameter, parse_text
+from lokki.kinds import Choice, Either, Foreign, Kind, Many, Scalar, Table, is_nothing
+from lokki.params import Parameter
 from lokki.runtime.failure import summary
 
 _TEXTS = ("sample", "2000-01-01", "1", "true", "{}", "00:00:00")
-_MOST = 64  # combinations that are tried
+_MOST = 128  # combinations that are tried
 
 
 def sampled(flow: Flow, given: Mapping[str, Any]) -> FlowGraph:
     """The graph with the values that are given, and samples for the required parameters that are not."""
     missing = [each for each in flow.parameters if each.required and each.name not in given]
-    if not missing:
-        return flow(**given)
     failure: Exception | None = None
-    for values in islice(product(*(tuple(_samples(each)) for each in missing)), _MOST):
+    for values in islice(_combined([_samples(each) for each in missing]), _MOST):
         try:
             return flow(**given, **{each.name: value for each, value in zip(missing, values, strict=True)})
         except LokkiError:
@@ -42,30 +41,59 @@ def sampled(flow: Flow, given: Mapping[str, Any]) -> FlowGraph:
     ) from failure
 
 
-def _samples(parameter: Parameter) -> Iterator[Any]:
+def _combined(choices: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """One of each, all in the order of how unlikely they are together."""
+    for steps in range(1 + sum(len(each) - 1 for each in choices)):
+        yield from _down(choices, steps)
+
+
+def _down(choices: Sequence[tuple[Any, ...]], steps: int) -> Iterator[tuple[Any, ...]]:
+    """The combinations that are so many steps below the likeliest."""
+    if not choices:
+        yield from () if steps else ((),)
+        return
+    for at, value in enumerate(choices[0][: steps + 1]):
+        yield from ((value, *others) for others in _down(choices[1:], steps - at))
+
+
+def _samples(parameter: Parameter) -> tuple[Any, ...]:
     """Values that the parameter takes, the likeliest first."""
-    seen = []
-    for text in _texts(parameter.kind):
+    kind = parameter.kind
+    if isinstance(kind, Foreign):
+        raise BuildError(
+            f"Parameter {parameter.flag!r} takes a {kind.type.__name__}, which neither a command line nor the input of "
+            "an execution can give. Give it a default, or take text and make the value in a step."
+        )
+    return tuple(_values(kind))
+
+
+def _values(kind: Kind) -> Iterator[Any]:
+    match kind:
+        case Choice():
+            yield from kind.members
+        case Many(fixed=True):
+            yield from islice((kind.build(each) for each in product(*map(_values, kind.items))), 1)
+        case Many():
+            yield from (kind.build([each]) for each in _values(kind.items[0]))
+        case Table():
+            yield {}
+        case Either():
+            for member in sorted(kind.members, key=is_nothing):
+                yield from _values(member)
+        case Scalar() if is_nothing(kind):
+            yield None
+        case _:
+            yield from _read(kind)
+
+
+def _read(kind: Kind) -> Iterator[Any]:
+    """What the texts are that spell a value of this kind, each value once."""
+    seen: list[Any] = []
+    for text in _TEXTS:
         try:
-            value = parse_text(parameter, text)
-        except ParameterError:
+            value = read(kind, text)
+        except Mismatch:
             continue
         if value not in seen:
             seen.append(value)
             yield value
-
-
-def _texts(kind: Kind) -> Iterator[str]:
-    """What may spell a value: the members of a closed set, and the samples that are there for everything."""
-    match kind:
-        case Choice(members):
-            yield from map(text_of, members)
-        case Many(items=items, fixed=True):
-            spelled = ([*_texts(each)] for each in items)
-            yield from (",".join(texts) for texts in islice(product(*spelled), _MOST))
-        case Many(items=(item,)):
-            yield from _texts(item)
-        case Either(members):
-            for member in members:
-                yield from _texts(member)
-    yield from _TEXTS

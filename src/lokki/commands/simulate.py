@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lokki.simulate.simulation import Outcome
 
 _LARGEST_STATE = 262_144
+_RARELY = 10  # seconds between two lines of progress, at most
 _LOGGED = 20  # lines of a failed execution's log that are shown
 
 
@@ -37,7 +38,7 @@ def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: lis
     _say(options, f"Building {graph.name} and starting the engine ...")
     with simulation(graph, config, defaults=defaults, items_limit=limit) as simulated:
         _say(options, "Executing what was built ...")
-        outcome = simulated.execute(as_input)
+        outcome = simulated.execute(as_input, watch=None if getattr(options, "json", False) else _Progress())
     for warning in outcome.bundle.warnings:
         complain(f"[WARNING] {warning}")
     compared = _compared(outcome, graph, config, limit) if getattr(options, "compare", False) else None
@@ -53,6 +54,22 @@ def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: lis
         sys.exit(1)
     if compared is not None:
         _say(options, "The local run gives the same result.")
+
+
+class _Progress:
+    """Says now and then what an execution is at: each time it has got further, and ever less often."""
+
+    def __init__(self) -> None:
+        self._told: Mapping[str, int] = {}
+        self._glances = self._next = 0
+
+    def __call__(self, states: Mapping[str, int]) -> None:
+        self._glances += 1
+        if self._glances < self._next or states == self._told or not states:
+            return
+        self._next = max(self._glances + 1, min(2 * self._glances, self._glances + _RARELY))
+        self._told = states
+        complain("  entered so far: " + ", ".join(f"{name} {number:,}" for name, number in states.items()))
 
 
 def _compared(outcome: Outcome, graph: FlowGraph, config: LokkiConfig, limit: int) -> tuple[Any] | None:

@@ -26,7 +26,7 @@ from lokki.runtime.program import Plan, Program, parameters
 from lokki.runtime.report import explained, listener
 from lokki.runtime.task import Task
 from lokki.store import open_store
-from lokki.store.protocol import MANIFEST, TransientStore, address, folder
+from lokki.store.protocol import MANIFEST, TransientStore, address, damaged, folder
 
 Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 PLAN = "plan.pkl.gz"
@@ -81,8 +81,9 @@ class Worker:
 
     def answer(self, event: Mapping[str, Any], step: str) -> dict[str, Any]:
         """Do what a state asks; the answer never holds a value, only where it lies."""
-        node, attempt = event["lokki"], int(event.get("attempt", 0))
+        node = event["lokki"]
         with explained(node or step) as facts:
+            attempt = int(event.get("attempt", 0))
             if "execution" in event:
                 return self._first(event, node, attempt, facts)
             return self.run(node, State.from_dict(event["state"]), facts, attempt=attempt)
@@ -133,6 +134,7 @@ class Worker:
         given, run_id, cache = parameters(event)
         execution = str(event["execution"])
         facts |= {"run_id": run_id, "flow_name": self._flow}
+        folder(self._flow, run_id)  # refuses what cannot be part of a key, before anything runs
         plan = self._earlier_plan(execution, run_id) if attempt and self.program.planned else None
         if plan is None:
             plan = self.program.evaluate(execution, given)
@@ -151,7 +153,12 @@ class Worker:
         return plan if plan.execution == execution else None
 
     def _read_plan(self, run_id: str) -> Plan:
-        return Plan.read(self._store.blob(self._plan_key(run_id)))
+        key = self._plan_key(run_id)
+        data = self._store.blob(key)
+        try:
+            return Plan.read(data)
+        except StoreError as error:
+            raise damaged(self._store.location(key), error) from error
 
     def _plan_key(self, run_id: str) -> str:
         return f"{folder(self._flow, run_id)}/{PLAN}"
@@ -228,7 +235,7 @@ def _resolved(asked: LambdaEvent, store: TransientStore) -> Any:
 
 
 def _is_location(value: Any) -> bool:
-    """Whether this is the location of an object in a bucket, or the key of an output, as a store in a folder says it."""
+    """Whether this is the location of an object in a bucket, or of an output as a store in a folder names it."""
     if not isinstance(value, str):
         return False
     try:

@@ -114,7 +114,7 @@ class Parts:
                 seal = self.store.find(*self._names, node, index=_place(at)) if self._cache else None
                 only.output.digest = NO_TAG if seal is None else seal.digest
             return
-        frames = [b"" if each is None else encode(each.output.value) for each in results]
+        frames = [_frame(each, place) for each, place in zip(results, at.places, strict=True)]
         tags = b"".join(NO_TAG if each is None else each.tag for each in results)
         held = bytearray()
         pack_frames([*frames, tags], held.extend, NO_TAG)
@@ -152,10 +152,10 @@ class Parts:
             return None
         frames, tags = map(packed.frame, range(at.count)), packed.frame(at.count)
         return [
-            Earlier(tags[16 * at : 16 * at + 16], Output(None, self._digest(frame), _decoding(key, frame)))
+            Earlier(tags[16 * nth : 16 * nth + 16], Output(None, self._digest(frame), _decoding(key, frame, place)))
             if frame
             else None
-            for at, frame in enumerate(frames)
+            for nth, (frame, place) in enumerate(zip(frames, at.places, strict=True))
         ]
 
     def _whole(self, node: str, at: Slice) -> list[Earlier]:
@@ -247,14 +247,25 @@ def _list(outputs: Sequence[Output]) -> Output:
     return Output([each.value for each in outputs], digest(b"".join(each.digest for each in outputs)))
 
 
-def _decoding(key: str, frame: bytes) -> Callable[[], Any]:
+def _decoding(key: str, frame: bytes, place: Index) -> Callable[[], Any]:
     def load() -> Any:
         try:
             return decode(frame)
         except StoreError as error:
-            raise _damaged(key, error) from error
+            raise _damaged(key, _of_item(place, error)) from error
 
     return load
+
+
+def _frame(result: Earlier | None, place: Index) -> bytes:
+    try:
+        return b"" if result is None else encode(result.output.value)
+    except StoreError as error:
+        raise _of_item(place, error) from error
+
+
+def _of_item(place: Index, error: StoreError) -> StoreError:
+    return StoreError(f"item {'.'.join(map(str, place))}: {error}")
 
 
 def _place(at: Slice | None) -> Index:

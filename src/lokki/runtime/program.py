@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from lokki.codec import seal, unseal
 from lokki.decorators import Flow
-from lokki.errors import GraphValidationError, LokkiError, ParameterError
+from lokki.errors import GraphValidationError, LokkiError, ParameterError, StoreError
 from lokki.frozen import replace
 from lokki.graph import Call, FlowGraph, Input, Map, Node, Ref
 from lokki.importing import locate
@@ -23,6 +23,7 @@ from lokki.jsonable import revive
 from lokki.params import RESERVED, bind, coerce_each
 
 FILE = "lokki_flow.json"
+_LONGEST_RUN_ID = 200
 _CONSOLE = "Comment"  # the AWS console suggests {"Comment": "Insert your JSON here"} as an input
 
 Arguments = Mapping[str, tuple[tuple[Input, ...], Mapping[str, Input]]]
@@ -43,7 +44,12 @@ class Plan(NamedTuple):
     def write(self) -> bytes:
         """The plan as it is stored: a gzip of a pickle."""
         held = bytearray()
-        seal(tuple(self), held.extend)
+        try:
+            seal(tuple(self), held.extend)
+        except StoreError as error:
+            raise StoreError(
+                f"The arguments that the flow gives to its steps cannot be kept for them: {error}"
+            ) from error
         return bytes(held)
 
 
@@ -90,11 +96,10 @@ class Program(NamedTuple):
         return _filled(self.graph, arguments)
 
     def step(self, function: str) -> Any:
-        """The function of the step that a Lambda function was made for."""
+        """The step that a Lambda function was made for."""
         if function not in self.steps:
             raise LokkiError(f"This package has no function {function!r}; it has {', '.join(self.steps)}.")
-        found = locate(self.steps[function])
-        return getattr(found, "fn", found)
+        return locate(self.steps[function])
 
     def _flow(self) -> Flow:
         found = locate(self.flow)
@@ -115,11 +120,14 @@ def parameters(event: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool]:
             f"not {type(given).__name__}."
         )
     run_id = given.get("run_id")
-    if run_id is not None and not (isinstance(run_id, str) and run_id):
-        raise ParameterError(f"run_id must be text, not {run_id!r}.", "run_id")
-    cache = run_id is not None and bool(given.get("cache_enabled", True))
+    if run_id is not None and not (isinstance(run_id, str) and 0 < len(run_id) <= _LONGEST_RUN_ID):
+        shown = repr(run_id)[:_LONGEST_RUN_ID]
+        raise ParameterError(f"run_id must be text of at most {_LONGEST_RUN_ID} characters, not {shown}.", "run_id")
+    execution, cache = str(event["execution"]), run_id is not None and bool(given.get("cache_enabled", True))
+    if run_id is not None and not cache:  # who reuses nothing must not find what another execution left
+        run_id = f"{run_id}-{execution}"
     own = {name: value for name, value in given.items() if name not in (*RESERVED, _CONSOLE)}
-    return {**revive(json.loads(event.get("defaults", "{}"))), **own}, run_id or str(event["execution"]), cache
+    return {**revive(json.loads(event.get("defaults", "{}"))), **own}, run_id or execution, cache
 
 
 def arguments_of(graph: FlowGraph) -> dict[str, tuple[tuple[Input, ...], Mapping[str, Input]]]:

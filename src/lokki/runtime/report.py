@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 from lokki.errors import LokkiError
 from lokki.events import Event, Listener
 from lokki.runtime.failure import Told, summary, user_trace
-from lokki.sentences import record, utc_now
+from lokki.sentences import record, took, utc_now
 
 
 def listener(flow: str) -> Listener:
@@ -32,14 +33,16 @@ def say(level: str, event: str, **facts: Any) -> None:
 def explained(step: str) -> Iterator[dict[str, Any]]:
     """Whatever goes wrong inside leaves a line: the step, the cause, and the facts put into what it yields."""
     facts: dict[str, Any] = {}
+    started = perf_counter()
     try:
         yield facts
     except Told:
         raise
     except BaseException as error:
         trace = {} if isinstance(error, LokkiError) else {"traceback": user_trace(error)}
-        told = {"step": step, "step_name": step, "message": f"Step '{step}' failed: {summary(error)}"}
-        say("ERROR", "step_fail", **told, error=summary(error), **facts, **trace)
+        told = {"step": step, "step_name": step, **took(perf_counter() - started), "status": "failed"}
+        said = {"message": f"Step '{step}' failed: {summary(error)}", "error": summary(error)}
+        say("ERROR", "step_fail", **told, **said, **facts, **trace)
         raise
 
 

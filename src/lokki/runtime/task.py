@@ -21,12 +21,13 @@ from lokki.frozen import replace
 from lokki.graph import ITEM, Call, FlowGraph, Map, Ref
 from lokki.policy import NO_RETRY
 from lokki.runtime.event import State
-from lokki.runtime.failure import LokkiRetryable, StepFailure, leaving, shown
+from lokki.runtime.failure import LokkiRetryable, StepFailure, leaving, shown, user_trace
 from lokki.runtime.invoke import Invocation, invoke, picked
 from lokki.runtime.items import sequence
 from lokki.runtime.keeping import Output
 from lokki.runtime.parts import Earlier, Packs, Parts
 from lokki.runtime.plan import PlannedCall, PlannedGraph, PlannedMap, planned_node
+from lokki.sentences import utc_now
 from lokki.store.protocol import Index, TransientStore
 
 Results = dict[str, Output]
@@ -120,7 +121,7 @@ class Task:
         try:
             self._parts.write(id, self._state.at, results)
         except LokkiError as error:
-            where = f" for item {'.'.join(map(str, places[0]))}" if places[0] else ""
+            where = f" for item {'.'.join(map(str, places[0]))}" if places[0] and len(places) == 1 else ""
             raise type(error)(f"The result of step {id!r}{where}: {error}") from error
 
     def _sources(self, graph: FlowGraph, node: Call | Map) -> dict[str, list[Output]]:
@@ -171,12 +172,16 @@ class Task:
         return picked(body.output, results)
 
     def _invoked(self, invocation: Invocation, given: Results, place: Index) -> Any:
+        started = perf_counter()
         try:
             return invoke(invocation, given, place, self)
-        except StepFailure as failure:
-            if ITEM in given:
-                failure.item = failure.item or shown(given[ITEM].value)
-            raise
+        except StepFailure as error:
+            failure = error
+        except (KeyboardInterrupt, GeneratorExit) as error:  # nobody interrupts a function: the step itself raised it
+            failure = StepFailure(error, invocation.node, 0, perf_counter() - started, user_trace(error), place)
+        if ITEM in given:
+            failure.item = failure.item or shown(given[ITEM].value)
+        raise failure
 
     def _failed(self, node: Call | Map, failure: StepFailure, given: Results, place: Index) -> None:
         """Tell of a failure; it is raised unless the state machine is to try this item again."""
@@ -208,6 +213,7 @@ class Task:
         import json
 
         told = {
+            "ts": utc_now(),
             "step": failure.node,
             "index": list(failure.index),
             "item": failure.item,

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
+from time import monotonic
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
@@ -32,6 +33,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _SERVER = "import sys; sys.path.append({!r}); from lokki.simulate.server import main; main(*{!r})"
 _MISSING = "A simulation needs moto and what it builds on ({}): pip install 'lokki-twingraph[simulate]'."
 _START = 120
+_GLANCE = 1.0  # seconds between two looks at an execution
 _MARGIN = 60  # the answer about an execution may come so long after its time was up
 
 
@@ -127,7 +129,12 @@ class Engine:
         self._ask({"do": "deploy", "machine": packed(machine)}, _START)
 
     def execute(
-        self, machine: str, given: Mapping[str, Any], name: str | None = None, timeout: float = 3600
+        self,
+        machine: str,
+        given: Mapping[str, Any],
+        name: str | None = None,
+        timeout: float = 3600,
+        watch: Callable[[Mapping[str, int]], None] | None = None,
     ) -> Execution:
         """Execute a machine and wait until that is over.
 
@@ -136,9 +143,15 @@ class Engine:
             given: the execution's input.
             name: the execution's name, made up when none is given.
             timeout: after so many seconds it is ended, its functions and jobs too, with the status TIMED_OUT.
+            watch: called every second or so with the states that were entered so far, by name.
         """
-        what = {"machine": machine, "input": dict(given), "name": name or str(uuid4()), "timeout": timeout}
-        execution = unpacked_execution(self._ask({"do": "execute", **what}, timeout + _MARGIN))
+        name = name or str(uuid4())
+        what = {"machine": machine, "input": dict(given), "name": name, "timeout": timeout}
+        answer = self._send({"do": "execute", **what})
+        until = monotonic() + timeout + _MARGIN
+        while watch is not None and not _over(answer, _GLANCE) and monotonic() < until:
+            watch(self._ask({"do": "progress", "machine": machine, "name": name}, _MARGIN))
+        execution = unpacked_execution(self._awaited(answer, max(until - monotonic(), 0)))
         self._logs.extend(execution.logs)
         return execution
 
@@ -158,22 +171,26 @@ class Engine:
         return hello
 
     def _ask(self, request: Message, seconds: float) -> Any:
+        return self._awaited(self._send(request), seconds)
+
+    def _send(self, request: Message) -> Future[Any]:
         self._greeting()
         answer: Future[Any] = Future()
         with self._lock:
             process = self._process
-            if self._ended or process is None or process.stdin is None:
-                raise self._ended or SimulationError("The engine has ended.")
+            if process is None or process.stdin is None:
+                raise SimulationError("The engine has ended.")
             number = next(self._numbers)
             self._answers[number] = answer
             with suppress(BrokenPipeError):
                 send(process.stdin.fileno(), {"id": number, **request})
+        return answer
+
+    def _awaited(self, answer: Future[Any], seconds: float) -> Any:
         try:
             return answer.result(seconds)
         except TimeoutError:
             raise SimulationError(f"The engine did not answer within {seconds:g} seconds.") from None
-        finally:
-            self._answers.pop(number, None)
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         """Hand each answer to who waits for it; a thread of its own does this until the engine ends."""
@@ -183,7 +200,7 @@ class Engine:
             while (message := receive(answers.fileno())) is not None:
                 if "id" not in message:
                     self._hello.set_result(message)
-                elif waiting := self._answers.get(message["id"]):
+                elif waiting := self._answers.pop(message["id"], None):
                     _settle(waiting, message)
         with self._lock:
             self._ended = SimulationError(f"The engine's process ended unexpectedly. {self._last_words()}".strip())
@@ -198,6 +215,11 @@ class Engine:
         ):
             return " ".join(log.read().split("\n")[-4:])
         return ""
+
+
+def _over(answer: Future[Any], seconds: float) -> bool:
+    """Whether the answer came within so many seconds."""
+    return bool(wait([answer], seconds).done)
 
 
 def _settle(waiting: Future[Any], message: Message) -> None:

@@ -101,6 +101,11 @@ class Server:
             self._stop(execution, running)
         return _outcome(name, execution, running.tally, ended)
 
+    def progress(self, machine: str, name: str) -> dict[str, int]:
+        """The states that an execution has entered so far; none when it is over."""
+        running = self._running.get(f"arn:aws:states:{self._region}:{ACCOUNT}:execution:{machine}:{name}")
+        return {} if running is None else dict(running.tally.counts().states)
+
     def _expect(self, execution: str, machine: str) -> Running:
         with self._lock:
             if execution in self._used:
@@ -222,9 +227,15 @@ class Talk:
             self.tell({"id": request["id"], "value": value})
 
     def _do(self, request: Message) -> Any:
-        if request["do"] == "deploy":
-            return self._server.deploy(unpacked_machine(request["machine"]))
-        return packed(self._server.execute(*(request[name] for name in ("machine", "input", "name", "timeout"))))
+        match request:
+            case {"do": "deploy", "machine": machine}:
+                return self._server.deploy(unpacked_machine(machine))
+            case {"do": "execute", "machine": machine, "input": given, "name": name, "timeout": timeout}:
+                return packed(self._server.execute(machine, given, name, timeout))
+            case {"do": "progress", "machine": machine, "name": name}:
+                return self._server.progress(machine, name)
+            case _:
+                raise Refused(f"The engine does not know what {request} means.")
 
 
 def main(folder: str, region: str, imports: str, fork: bool) -> None:

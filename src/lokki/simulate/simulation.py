@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from lokki.builder.builder import Bundle, compile_flow
 from lokki.builder.package import ZIP
+from lokki.errors import ParameterError
 from lokki.frozen import frozen, replace
 from lokki.graph import FlowGraph, Map
 from lokki.jsonable import plain
 from lokki.runtime.invoke import Held, picked
 from lokki.runtime.parts import Parts
+from lokki.runtime.program import parameters
+from lokki.sentences import utc_now
 from lokki.settings import LokkiConfig
 from lokki.simulate.engine import Engine, Execution, Function, Job, Machine
 from lokki.simulate.template import Template
@@ -91,7 +94,11 @@ class Simulation:
         engine.deploy(self._machine(folder, limit))
 
     def execute(
-        self, given: Mapping[str, Any] | None = None, name: str | None = None, timeout: float = 3600
+        self,
+        given: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        timeout: float = 3600,
+        watch: Callable[[Mapping[str, int]], None] | None = None,
     ) -> Outcome:
         """Execute the flow.
 
@@ -99,16 +106,18 @@ class Simulation:
             given: the execution's input: parameters, `run_id`.
             name: the execution's name, made up when none is given.
             timeout: seconds until it is ended.
+            watch: called every second or so with the states that were entered so far, by name.
         """
-        execution = self._engine.execute(self._name, given or {}, name, timeout)
+        started = utc_now()
+        execution = self._engine.execute(self._name, given or {}, name, timeout, watch)
         store = self._store()
-        run_id = str((given or {}).get("run_id") or execution.name)
+        run_id = _run_id(execution, given or {})
         value: Any = None
         errors: tuple[StepError, ...] = ()
         if execution.status == "SUCCEEDED":
             value = self._result(store, run_id)
         else:
-            errors = tuple(_errors(store, f"{self._name}/runs/{run_id}/errors"))
+            errors = tuple(_errors(store, f"{self._name}/runs/{run_id}/errors", started))
         return Outcome(self.bundle, execution, value, errors, (*execution.substitutions, *self._substitutions()))
 
     def _result(self, store: S3Store, run_id: str) -> Any:
@@ -260,7 +269,17 @@ def _secret_values(config: LokkiConfig) -> dict[str, str]:
     return {**plain_texts, **{arn: json.dumps(each) for arn, each in objects.items()}}
 
 
-def _errors(store: S3Store, under: str) -> Iterator[StepError]:
+def _run_id(execution: Execution, given: Mapping[str, Any]) -> str:
+    """Under which run id the functions left what they made."""
+    try:
+        return parameters({"params": given, "execution": execution.name})[1]
+    except ParameterError:  # which is how the execution ended
+        return execution.name
+
+
+def _errors(store: S3Store, under: str, started: str) -> Iterator[StepError]:
+    """The failures of this execution; earlier ones under its run id may have left others."""
     for key in store.keys(under):
         told = json.loads(store.blob(key))
-        yield StepError(told["step"], tuple(told["index"]), told["item"], told["error"], told["traceback"])
+        if told["ts"] >= started:
+            yield StepError(told["step"], tuple(told["index"]), told["item"], told["error"], told["traceback"])
