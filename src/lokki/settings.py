@@ -136,7 +136,7 @@ class AwsConfig(Section):
     )
     image_repository: str = _key(
         "",
-        "where images are pushed: an ECR prefix, `docker.io`, another registry, or `local` for no push",
+        "where images lie: an ECR prefix, which functions need; another registry, for jobs only; or `local`",
         env=("LOKKI_IMAGE_REPOSITORY", "LOKKI_ECR_REPO_PREFIX"),
         old=("aws.ecr_repo_prefix", "ecr_repo_prefix"),
     )
@@ -185,7 +185,7 @@ class LambdaConfig(Section):
     )
     timeout: int = _key(900, "seconds a call may take", low=1, high=900, old=("lambda_defaults.timeout",))
     memory: int = _key(512, "MB of memory of a function", low=128, high=10240, old=("lambda_defaults.memory",))
-    image_tag: str = _key("latest", "tag of pushed images", old=("lambda_defaults.image_tag",))
+    image_tag: str = _key("latest", "tag of images, those of jobs too", old=("lambda_defaults.image_tag",))
     architecture: str = _key("x86_64", "processor of the functions", choices=_ARCHITECTURES)
     env: Mapping[str, str] = _key({}, "environment variables of every function", old=("lambda_env",))
 
@@ -196,14 +196,21 @@ class BatchConfig(Section):
 
     table: ClassVar[str] = "batch"
     job_queue: str = _key("", "job queue, by name or ARN", env=("LOKKI_BATCH_JOB_QUEUE",))
-    job_definition_name: str = _key("", "name of the job definition", env=("LOKKI_BATCH_JOB_DEFINITION",))
+    job_definition_name: str = _key(
+        "",
+        "what the names of job definitions begin with; empty: the flow's name",
+        env=("LOKKI_BATCH_JOB_DEFINITION",),
+    )
     base_image: str = _key("python:3.13-slim", "image that job images start from")
     # Batch itself refuses job definitions below these two minimums.
     timeout_seconds: int = _key(3600, "seconds a job may take", low=60, old=("batch.timeout",))
     memory_mb: int = _key(4096, "MB of memory of a job", low=4)
     vcpu: int = _key(2, "virtual processors of a job", low=1)
-    image: str = _key("", "image that jobs run; empty: the one that `batch/Dockerfile` makes, `<repository>/<flow>-batch`")
+    image: str = _key(
+        "", "image that jobs run; empty: the one that `batch/Dockerfile` makes, `<repository>/<flow>-batch`"
+    )
     architecture: str = _key("x86_64", "processor of the jobs", choices=_ARCHITECTURES)
+    platform: str = _key("ec2", "what the job queue runs jobs on", choices=("ec2", "fargate"))
     env: Mapping[str, str] = _key({}, "environment variables of every job")
 
 
@@ -259,7 +266,7 @@ class SecretsConfig(Section):
 
 @frozen
 class IncludeConfig(Section):
-    """Files besides the Python modules that go into images."""
+    """Files besides the modules that a flow imports that go into the packages of functions and jobs."""
 
     table: ClassVar[str] = "include"
     paths: tuple[str, ...] = _key((), "glob patterns, relative to the flow's script", env=("LOKKI_INCLUDE_PATHS",))

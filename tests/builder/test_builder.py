@@ -139,6 +139,7 @@ def test_what_the_code_says_changes_its_address(tmp_path: Path, monkeypatch: pyt
 def test_a_build_says_what_deploying_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = compiled(monkeypatch, tmp_path)
     assert list(bundle.files) == [
+        ".gitignore",
         "lambdas/function.zip",
         "lokki-build.json",
         "sam.yaml",

@@ -20,8 +20,10 @@ from tests.builder.flows import (
     CODE,
     FLOWS,
     REPOSITORY,
+    batch_first_flow,
     batch_inside_flow,
     config,
+    described,
     linear_flow,
     map_flow,
     numbers,
@@ -40,6 +42,7 @@ SPECIAL: dict[str, tuple[Flow, LokkiConfig]] = {
     "roles": (batch_inside_flow, config(aws={"stepfunctions_role": ROLE, "lambda_execution_role": ROLE})),
     "secrets": (batch_inside_flow, config(secrets={"secret_arns": SECRETS})),
     "written secrets": (batch_inside_flow, config(secrets={"secret_arns": SECRETS, "mode": "cfn"})),
+    "fargate": (batch_inside_flow, config(batch={"platform": "fargate", "architecture": "arm64"})),
     "local image": (batch_inside_flow, config("image", aws={"image_repository": "local"})),
     "other image": (map_flow, config("image", aws={"image_repository": "docker.io"}, functions={"image_tag": "v1.2"})),
     "queue by ARN": (
@@ -203,6 +206,24 @@ def test_a_job_definition_says_what_a_job_gets() -> None:
         "JOBS": "only",
     }
     assert made.loaded["Parameters"]["BatchJobDefinitionName"]["Default"] == "batch-inside-flow"
+
+
+def test_a_job_definition_for_fargate_says_so() -> None:
+    made = built(batch_inside_flow, config(batch={"platform": "fargate", "architecture": "arm64"}))
+    job = made.resources["TrainJobDefinition"]
+    assert job["PlatformCapabilities"] == ["FARGATE"]
+    assert job["ContainerProperties"]["RuntimePlatform"]["CpuArchitecture"] == "ARM64"
+    assert job["ContainerProperties"]["NetworkConfiguration"] == {"AssignPublicIp": "ENABLED"}
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "memory", "said"),
+    [(3, 4096, "has 3 virtual CPUs; on Fargate"), (2, 2048, "4096 to 16384 MB"), (8, 17408, "in steps of 4096")],
+)
+def test_what_fargate_does_not_have_is_refused(vcpu: int, memory: int, said: str) -> None:
+    settings = config(batch={"platform": "fargate", "vcpu": vcpu, "memory_mb": memory})
+    with pytest.raises(BuildError, match=said):
+        described(batch_first_flow, settings)
 
 
 def test_configured_names_of_jobs_are_defaults() -> None:

@@ -345,7 +345,7 @@ def test_a_million_trivial_items_cost_less_than_15_cents() -> None:
 
 def test_a_build_tells_what_a_thousand_items_take() -> None:
     assert list(per_thousand(described("map", batch_size=10))) == [
-        "Estimate for 1,000 items in each map, 50 ms a call:",
+        "Estimate for 1,000 items through each map, 50 ms a call:",
         "  state transitions  3 (103 if the start of a child execution is one)",
         "  child executions   100 EXPRESS",
         "  Lambda             102 invocations, 28.3 GB-s",

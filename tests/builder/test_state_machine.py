@@ -198,7 +198,7 @@ def test_a_job_is_submitted_with_the_state_and_tried_again_by_itself() -> None:
         "Type": "Task",
         "Resource": BATCH,
         "Parameters": {
-            "JobName": "lokki-train",
+            "JobName": "${FlowName}-train",
             "JobQueue": "${BatchJobQueue}",
             "JobDefinition": "${TrainJobDefinitionArn}",
             "ContainerOverrides": {

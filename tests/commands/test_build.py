@@ -92,10 +92,17 @@ def test_a_zip_is_summed_up(project: Path) -> None:
     write(project, {"lokki.toml": '[lambda]\npackage_type = "zip"\n'})
     out = built(project)
     written = sorted(path.name for path in (project / "lokki-build").rglob("*") if path.is_file())
-    assert written == ["function.zip", "lokki-build.json", "sam.yaml", "statemachine.json", "template.yaml"]
+    assert written == [
+        ".gitignore",
+        "function.zip",
+        "lokki-build.json",
+        "sam.yaml",
+        "statemachine.json",
+        "template.yaml",
+    ]
     lines = out.splitlines()
     assert lines[0] == "Built watch into lokki-build/"
-    for line, name in zip(lines[1:6], ["lambdas/function.zip", *written[1:]], strict=True):
+    for line, name in zip(lines[1:6], ["lambdas/function.zip", *written[2:]], strict=True):
         size = (project / "lokki-build" / name).stat().st_size
         assert re.fullmatch(rf"  {name} +({size} B|{size / 1024:.1f} kB|{size / 1024:.0f} kB)", line)
     assert "functions   3: visits, visits-map, look" in lines
@@ -116,7 +123,15 @@ def test_an_image_with_jobs_and_a_schedule_is_summed_up(project: Path) -> None:
     out = built(project, LOKKI_BATCH_JOB_QUEUE="jobs")
     folder = project / "lokki-build"
     top = {path.name for path in folder.iterdir()}
-    assert top == {"batch", "lambdas", "lokki-build.json", "sam.yaml", "statemachine.json", "template.yaml"}
+    assert top == {
+        ".gitignore",
+        "batch",
+        "lambdas",
+        "lokki-build.json",
+        "sam.yaml",
+        "statemachine.json",
+        "template.yaml",
+    }
     assert {path.name for path in (folder / "lambdas").iterdir()} >= {"Dockerfile", "handler.py", "watch.py", "lokki"}
     assert {path.name for path in (folder / "batch").iterdir()} >= {"Dockerfile", "batch.py", "batch_main.py"}
     files = sum(1 for path in (folder / "lambdas").rglob("*") if path.is_file())
@@ -124,13 +139,15 @@ def test_an_image_with_jobs_and_a_schedule_is_summed_up(project: Path) -> None:
     assert re.search(r"^  batch/ +\d+ kB  \d+ files$", out, re.MULTILINE)
     for line in ("functions   2: start, look", "Batch jobs  study", "states      4", "schedule    rate(2 hours)"):
         assert line in out.splitlines()
-    assert re.search(r"^code        an image; .* besides the packages that it installs", out, re.MULTILINE)
+    assert re.search(
+        r"^code        an image on this machine .*; .* besides the packages that it installs", out, re.MULTILINE
+    )
 
 
 def test_the_cost_is_estimated(project: Path) -> None:
     flow_file(project, "def watch(): return visits().map(look, batch_size=10).agg(look)")
     out = built(project)
-    assert "Estimate for 1,000 items in each map" in out
+    assert "Estimate for 1,000 items through each map" in out
     estimate = out.partition("Estimate")[2]
     for what in ("state transitions", "child executions", "Lambda", "S3 requests", "cost"):
         assert re.search(rf"^  {what} +\S+", estimate, re.MULTILINE)
@@ -194,7 +211,7 @@ def test_a_member_of_an_enum_becomes_a_default(project: Path) -> None:
 def test_a_flow_that_no_sample_suits_asks_for_values(project: Path) -> None:
     flow_file(project, "def watch(kind: str, day: int): return visits({'owl': 1}[kind])")
     assert refused(project) == (
-        "error: The flow function 'watch' fails with sample values for its required parameters (KeyError: 'sample'). "
+        "error: The flow function 'watch' fails with sample values for its required parameters (with --kind 'sample', --day 1: KeyError: 'sample'). "
         "Give it values that it can be built with: build --kind ... --day ...; they become the defaults of the "
         "deployed flow.\n"
     )
@@ -297,7 +314,7 @@ def test_help_teaches(project: Path) -> None:
         "usage: python watch.py build [options] [--place ...] [--days ...]",
         "Nothing is sent anywhere. Parameters given here become the defaults of the deployed flow; required ones may",
         "  python watch.py build",
-        "  python watch.py build --log-level WARNING",
+        "  python watch.py build",
     ):
         assert line in done.stdout.splitlines()
     assert re.search(r"^  --place text +required$", done.stdout, re.MULTILINE)

@@ -362,3 +362,41 @@ def perched() -> str:
 @flow
 def perch_flow() -> Any:
     return perched()
+
+
+class Nest:
+    """A value whose pickle is another one each time, as that of a set may be in another process."""
+
+    def __init__(self, x: int, _written: int = 0) -> None:
+        self.x = x
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Nest, (self.x, next(_calls))
+
+
+@step
+def nests(xs: list[int]) -> list[Any]:
+    tick("nests")
+    return [Nest(x) for x in xs]
+
+
+@step
+def woven(x: int) -> Any:
+    tick(f"woven:{x}")
+    return Nest(x)
+
+
+@step
+def weighed(nest: Any) -> int:
+    tick(f"weighed:{nest.x}")
+    return int(nest.x)
+
+
+@flow
+def nests_flow(xs: list[int] = [1, 2, 3], size: int = 2) -> Any:  # noqa: B006 - it is copied for each execution
+    return nests(xs).map(weighed, batch_size=size).agg(total)
+
+
+@flow
+def woven_flow(xs: list[int] = [1, 2, 3], size: int = 2) -> Any:  # noqa: B006 - it is copied for each execution
+    return listed(xs).map([woven, weighed], batch_size=size).agg(total)

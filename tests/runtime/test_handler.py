@@ -84,6 +84,7 @@ def test_a_location_stands_for_what_lies_there(call: Call, values: LocalStore, f
     assert call(flows.given, {form: location, **flow})[1]["value"] == {"owl": (1, None)}
     many = "input" if form == "input" else "result_urls"
     assert call(flows.given, {many: parts, **flow})[1]["value"] == [0, 1, 2]
+    assert call(flows.given, {"result_urls": [parts[2], None]})[1]["value"] == [2, None]
 
 
 def test_the_answer_of_one_step_is_the_event_of_the_next(call: Call, values: LocalStore) -> None:

@@ -149,6 +149,17 @@ def test_a_changed_item_of_a_batch_runs_alone(execute: Execute, ran: Calls) -> N
     assert ran() == {"total": 1, **flaps(7)}
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_items_and_results_stay_as_they_were_first_written(execute: Execute, ran: Calls, size: int) -> None:
+    for made in (flows.nests_flow, flows.woven_flow):
+        assert execute(made, size=size) == 6
+        ran()
+        assert execute(made, size=size) == 6
+        assert ran() == {}
+    assert execute(flows.woven_flow, size=size, xs=[1, 7, 3]) == 11
+    assert ran() == {"woven:7": 1, "weighed:7": 1, "total": 1}
+
+
 # What a killed execution leaves
 
 

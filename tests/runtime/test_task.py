@@ -59,19 +59,19 @@ def test_what_succeeds_on_the_third_try_is_a_success(store: MemoryStore, made: A
 
 
 @pytest.mark.parametrize("errors", [[GONE] * 3, [ValueError("wrong")], [GONE, ValueError("wrong")]], ids=repr)
-def test_what_goes_on_failing_ends_under_the_name_of_its_error(store: MemoryStore, errors: list[Exception]) -> None:
+def test_what_goes_on_failing_ends_after_its_last_attempt(store: MemoryStore, errors: list[Exception]) -> None:
     machine = Machine(flows.glide_chain_flow(), store=store)
     put_in_the_way(1, *errors)
     with pytest.raises(TaskFailed, match=rf"{errors[-1]} \(in step 'glide'\)") as caught:
         machine.execute(n=1)
-    assert caught.value.error == type(errors[-1]).__name__
+    assert caught.value.error == ("LokkiRetryable" if errors[-1] is GONE else "ValueError")
     assert machine.calls["glide"] == len(errors)
 
 
 def test_a_failure_worth_a_retry_says_what_it_was(tmp_path: Path, store: MemoryStore) -> None:
     children = Children(flows.glide_flow(size=1), tmp_path, store, size=1)
     put_in_the_way(2, flows.LostError("gone"), flows.LostError("gone"), flows.LostError("gone"))
-    for attempt in (0, 1):
+    for attempt in (0, 1, 9):  # calls that Lambda turned away count as attempts too, so any may be the first
         error = failure_of(lambda: children.answer("glide", 2, attempt))  # noqa: B023
         assert is_retryable(error)
         message, *trace = str(error).splitlines()
@@ -79,7 +79,6 @@ def test_a_failure_worth_a_retry_says_what_it_was(tmp_path: Path, store: MemoryS
         assert trace[0] == "Traceback (most recent call last):"
         assert "in meet_trouble" in "".join(trace)
         assert "lokki/runtime" not in "".join(trace)
-    assert type(failure_of(lambda: children.answer("glide", 2, 2))).__name__ == "LostError"
 
 
 @pytest.mark.parametrize("retried", [True, False])

@@ -128,14 +128,14 @@ def nested_flow(n: int = 4, outer: int = 1, inner: int = 1, bad: int = -1, folde
 @flow
 def deep_flow(n: int = 4, a: int = 1, b: int = 1, c: int = 1, bad: int = -1, folder: str = "") -> Any:
     innermost = spread.map(double, batch_size=c).agg(collected)
-    return numbers().map(spread.map(innermost, batch_size=b).agg(collected), batch_size=a).agg(collected)
+    return numbers().map(spread.map(innermost, 2, batch_size=b).agg(collected), 1, batch_size=a).agg(collected)
 
 
 @flow
 def twice_nested_flow(outer: int = 1) -> Any:
     """Two maps, one after the other, and more steps, in the body of a map; the inner maps have two steps and one."""
     body = spread.map([double, negate], batch_size=2).agg(total).next(negate).next(spread).map(double).agg(counted)
-    return numbers(4).map(body, batch_size=outer).agg(collected)
+    return numbers(4).map(body, 1, batch_size=outer).agg(collected)
 
 
 @flow
@@ -145,13 +145,13 @@ def open_flow(size: int = 1, folder: str = "") -> Any:
 
 @flow
 def open_nested_flow(outer: int = 1, inner: int = 1) -> Any:
-    return numbers(4).map(spread.map(double, batch_size=inner), batch_size=outer)
+    return numbers(4).map(spread.map(double, batch_size=inner), 1, batch_size=outer)
 
 
 @flow
 def inner_open_flow(outer: int = 1) -> Any:
     """The inner map is not closed, so the aggregation receives lists."""
-    return numbers(4).map([spread.map(double)], batch_size=outer).agg(counted)
+    return numbers(4).map([spread.map(double)], 1, batch_size=outer).agg(counted)
 
 
 @flow
@@ -501,14 +501,15 @@ def cached_flow(replaced: int = -1, by: int = 1, size: int = 1, folder: str = ""
 
 
 @step
-def gated(x: int, folder: str = "") -> int:
-    """Fails for the item that the folder says, which is no argument of this step."""
-    tick(folder, f"gated-{x}")
-    if os.path.exists(os.path.join(folder, f"closed-{x}")):
+def gated(x: Any, folder: str = "") -> Any:
+    """Fails for the items that the folder says, which is no argument of this step."""
+    name = f"gated-{x}" if isinstance(x, int) else "gated-all"
+    tick(folder, name)
+    if os.path.exists(os.path.join(folder, f"closed-{name}")):
         raise RuntimeError("closed")
-    return 10 * x
+    return x
 
 
 @flow
 def gated_flow(size: int = 1, folder: str = "") -> Any:
-    return drawn().map(gated, batch_size=size).agg(total)
+    return drawn().map(gated, batch_size=size).agg(gated).next(total)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -63,7 +65,7 @@ class Stage:
         """The result of an execution that has to succeed."""
         return valued(self.execute(flow, given, *deployment))
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """What lies in the bucket."""
         pages = self.engine.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [each["Key"] for page in pages for each in page.get("Contents", ())]
@@ -111,7 +113,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def under_way(
     stage: Stage, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Case, Future[Done]]]:
-    """The executions of all cases that are tested. Some run at once, and a flow is deployed again when none of it is."""
+    """The executions of all cases that are tested. Some run at once; deployment waits for those of the same flow."""
 
     def execute(case: Case, simulation: Simulation) -> Done:
         folder = tmp_path_factory.mktemp("marks")
@@ -378,7 +380,7 @@ def test_text_that_is_the_address_of_a_result_stays_text(stage: Stage) -> None:
     addresses = [f"s3://{BUCKET}/{key}" for key in keys]
     value = stage.value(flows.values_flow, {"given": addresses, "run_id": "addressed"}, {"size": 4})
     assert value == local(flows.values_flow, {"given": addresses})
-    assert set(keys) <= set(stage.keys())
+    assert set(keys) <= set(stage.stored())
 
 
 def test_an_image_has_what_is_installed(stage: Stage) -> None:
@@ -474,26 +476,22 @@ WHOLE = dict.fromkeys(["drawn", *(f"double-{each}" for each in range(10)), "tota
 CHANGED = dict.fromkeys(["drawn", "double-1000", "total", "add-2084"], 1)
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_a_run_id_keeps_what_came_from_the_same(stage: Stage, folder: Path, size: int) -> None:
-    named = {"run_id": f"kept-{size}"}
-    assert ran(stage, folder, size, **named) == WHOLE
-    assert ran(stage, folder, size, **named) == {}
-    assert ran(stage, folder, size, **named, by=5) == {"add-90": 1}
-    assert ran(stage, folder, size, **named, by=5, replaced=3) == CHANGED
-    assert ran(stage, folder, size, **named, by=5, replaced=3) == {}
-    assert ran(stage, folder, size, **named, cache_enabled=False) == WHOLE
-    assert ran(stage, folder, size, run_id=f"other-{size}") == WHOLE
-    assert ran(stage, folder, size) == WHOLE
-    assert ran(stage, folder, size) == WHOLE
+def test_a_run_id_keeps_what_came_from_the_same(stage: Stage, folder: Path) -> None:
+    assert ran(stage, folder, 4, run_id="kept") == WHOLE
+    assert ran(stage, folder, 4, run_id="kept") == {}
+    assert ran(stage, folder, 4, run_id="kept", by=5) == {"add-90": 1}
+    assert ran(stage, folder, 4, run_id="kept", by=5, replaced=3) == CHANGED
+    assert ran(stage, folder, 4, run_id="kept", by=5, replaced=3) == {}
+    for others in ({"run_id": "kept", "cache_enabled": False}, {"run_id": "other"}, {}, {}):
+        assert ran(stage, folder, 4, **others) == WHOLE
 
 
 def test_another_batch_size_keeps_what_lies_outside_the_map(stage: Stage, folder: Path) -> None:
-    """Results of a map are kept by child, so that one which has the same items as before runs nothing."""
+    """Results of a map are kept by child: another cut of the items is another child."""
     assert ran(stage, folder, 4, run_id="resized") == WHOLE
-    first = ran(stage, folder, 3, run_id="resized")
-    assert first == {name: 1 for name in WHOLE if name.startswith("double")}
-    assert ran(stage, folder, 4, run_id="resized") == {}
+    assert ran(stage, folder, 1, run_id="resized") == {name: 1 for name in WHOLE if name.startswith("double")}
+    assert ran(stage, folder, 1, run_id="resized") == {}
+    assert ran(stage, folder, 1, run_id="resized", replaced=3) == CHANGED
 
 
 @pytest.mark.parametrize(
@@ -515,24 +513,21 @@ def test_nothing_of_any_shape_runs_again(stage: Stage, flow: Flow, built: Mappin
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_an_execution_goes_on_where_one_failed(stage: Stage, folder: Path, size: int) -> None:
-    def attempt(*closed: int) -> tuple[Outcome, dict[str, int]]:
-        for each in closed:
-            (folder / f"closed-{each}").touch()
-        given = {"folder": str(folder), "run_id": f"gated-{size}"}
-        outcome = stage.execute(flows.gated_flow, given, {"size": size})
-        for each in closed:
-            (folder / f"closed-{each}").unlink()
+    def attempt(closed: str) -> tuple[Outcome, dict[str, int]]:
+        (folder / f"closed-gated-{closed}").touch()
+        outcome = stage.execute(flows.gated_flow, {"folder": str(folder), "run_id": f"gated-{size}"}, {"size": size})
+        (folder / f"closed-gated-{closed}").unlink()
         return outcome, marks_in(folder)
 
-    first, early = attempt(7)
-    second, middle = attempt(8)
-    third, late = attempt()
-    assert [each.index for each in (*first.errors, *second.errors)] == [(7,), (8,)]
-    assert valued(third) == 450
-    failed = {"gated-7"}, {"gated-8"}
-    assert early.keys() & (middle.keys() | late.keys()) == failed[0]
-    assert middle.keys() & late.keys() == failed[1]
-    assert early.keys() | middle.keys() | late.keys() == {"drawn", "total", *(f"gated-{each}" for each in range(10))}
+    first, early = attempt("7")
+    second, middle = attempt("all")
+    third, late = attempt("nothing")
+    assert [(each.step, each.index) for each in first.errors] == [("gated", (7,))]
+    assert [(each.step, each.index) for each in second.errors] == [("gated-2", ())]
+    assert valued(third) == 45
+    assert early.keys() & middle.keys() == {"gated-7"}
+    assert early.keys() | middle.keys() == {"drawn", "gated-all", *(f"gated-{each}" for each in range(10))}
+    assert late == {"gated-all": 1, "total": 1}
 
 
 # --- configuration
@@ -543,7 +538,7 @@ def test_a_prefix_is_before_every_key(stage: Stage) -> None:
     assert stage.value(flows.prefixed_flow, NOTHING, *prefixed) == local(flows.prefixed_flow)
     failed = stage.execute(flows.prefixed_flow, {"bad": 1}, *prefixed)
     assert [(each.step, each.index) for each in failed.errors] == [("double", (2, 1))]
-    mine = [key for key in stage.keys() if "prefixed-flow" in key]
+    mine = [key for key in stage.stored() if "prefixed-flow" in key]
     assert len(mine) > 20
     assert [key for key in mine if not key.startswith("team/a/prefixed-flow/runs/")] == []
 
@@ -565,3 +560,19 @@ def test_few_items_of_each_map_may_be_enough(stage: Stage) -> None:
     value = stage.value(flows.nested_flow, {"n": 6}, NOTHING, PLAIN, 3)
     assert value == local(flows.nested_flow, {"n": 6}, items_limit=3)
     assert value == [[], [0], [0, 2]]
+
+
+# --- the command
+
+
+def test_the_command_simulates_and_compares(tmp_path: Path) -> None:
+    birds = Path(__file__).parents[2] / "examples" / "birds.py"
+    command = [sys.executable, str(birds), "simulate", "--compare", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert (told["flow"], told["status"], told["same_as_local"]) == ("birds-flow", "SUCCEEDED", True)
+    assert told["result"] == "flappy goose, flappy duck, flappy seagull"
+    assert told["states"] == {"GetBirds": 1, "GetBirdsMap": 1, "FlapBird": 3, "JoinBirds": 1}
+    assert (told["transitions"], told["child_executions"], told["retries"]) == (6, 3, 0)
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"

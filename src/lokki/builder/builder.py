@@ -41,6 +41,7 @@ class Bundle:
         functions: the package of the functions.
         jobs: the package of the Batch jobs, if there are any.
         python: the Python that functions run on.
+        root: the folder that the names of the project's modules start from.
         warnings: sentences about what may not be as meant.
     """
 
@@ -49,6 +50,7 @@ class Bundle:
     functions: Package
     jobs: Package | None
     python: str
+    root: str
     warnings: tuple[str, ...]
 
 
@@ -106,8 +108,9 @@ def compile_flow(
         "template.yaml": build_template(deployment, definition, **told).encode(),
         "sam.yaml": build_sam(deployment, definition, **told).encode(),
     }
+    files[".gitignore"] = b"*\n"
     files[BUILT] = _mark(deployment, functions, jobs)
-    return Bundle(deployment, dict(sorted(files.items())), functions, jobs, python, source.warnings)
+    return Bundle(deployment, dict(sorted(files.items())), functions, jobs, python, source.root, source.warnings)
 
 
 def write(bundle: Bundle, build_dir: str) -> None:

@@ -169,10 +169,12 @@ def _job(deployment: Deployment, job: Job, role: Intrinsic | str, module: str, c
         ],
         "Environment": [{"Name": name, "Value": value} for name, value in variables.items()],
         "LogConfiguration": {"LogDriver": "awslogs", "Options": options},
+        **_fargate(deployment),
     }
     properties = {
         "JobDefinitionName": sub(_job_name(deployment, job)),
         "Type": "container",
+        "PlatformCapabilities": [deployment.config.batch.platform.upper()],
         "ContainerProperties": container,
         "Timeout": {"AttemptDurationSeconds": job.timeout},
         # only what is nobody's fault is tried again here; the step's own errors are the runtime's to judge
@@ -186,6 +188,17 @@ def _job(deployment: Deployment, job: Job, role: Intrinsic | str, module: str, c
         "Tags": tag_map(code=code),
     }
     return {"Type": "AWS::Batch::JobDefinition", "Properties": properties}
+
+
+def _fargate(deployment: Deployment) -> dict[str, Any]:
+    """What a container says on Fargate only."""
+    batch = deployment.config.batch
+    if batch.platform != "fargate":
+        return {}
+    return {
+        "NetworkConfiguration": {"AssignPublicIp": "ENABLED"},  # else it cannot pull its image in a public subnet
+        "RuntimePlatform": {"CpuArchitecture": batch.architecture.upper(), "OperatingSystemFamily": "LINUX"},
+    }
 
 
 def _job_image(deployment: Deployment) -> Intrinsic | str:

@@ -95,7 +95,7 @@ def bill(about: str, usage: Usage, deployment: Deployment, prices: Prices = PRIC
 def per_thousand(deployment: Deployment) -> Bill:
     """What the summary of a build says: an execution whose maps handle 1,000 items each."""
     has_maps = any(isinstance(node, Map) for node in deployment.graph.nodes)
-    what = "1,000 items in each map" if has_maps else "one execution"
+    what = "1,000 items through each map" if has_maps else "one execution"
     return bill(f"Estimate for {what}, {USUAL.seconds_per_call * 1000:.0f} ms a call", estimate(deployment), deployment)
 
 

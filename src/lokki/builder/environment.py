@@ -25,7 +25,6 @@ _OURS = frozenset(
         "LOKKI_SECRETS",
         "LOKKI_NODE",
         "LOKKI_STATE",
-        "LOKKI_ATTEMPT",
     }
 )
 _LAMBDAS_OWN = frozenset(

@@ -16,7 +16,15 @@ _REPOSITORY = "[A-Za-z0-9][A-Za-z0-9._:/-]*"
 _TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _ENDPOINT = r"(https?://\S+)?"
 _JOB = "[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
+_RULES = {
+    _BUCKET: "3 to 63 small letters, digits, dots and hyphens, with a letter or digit at both ends",
+    _REPOSITORY: "an address of letters, digits and . _ : / - without https://",
+    _TAG: "up to 128 letters, digits, dots, hyphens and underscores",
+    _ENDPOINT: "an address that begins with http:// or https://",
+    _JOB: "up to 128 letters, digits, hyphens and underscores",
+}
 _QUEUE_ARN = "arn:[a-z-]+:batch:[a-z0-9-]+:[0-9]{12}:job-queue/[A-Za-z0-9_-]{1,128}"
+_RULES[_QUEUE_ARN] = "the ARN of a job queue, or its name"
 
 
 def of(deployment: Deployment) -> dict[str, Any]:
@@ -84,7 +92,9 @@ def _room(workers: Iterable[Function | Job], base: str, longest: int) -> int:
 def _configured(key: str, value: str, pattern: str, about: str) -> dict[str, Any]:
     """A parameter whose default is what is configured, if AWS can take that."""
     if not re.fullmatch(pattern, value):
-        raise ConfigurationError(f"{key} is {value!r}, which AWS does not take: it must match {pattern}.", key)
+        raise ConfigurationError(
+            f"{key} is {value!r}, and AWS takes {_RULES[pattern]}; `lokki config` tells where it is set.", key
+        )
     return _parameter(value, pattern, about)
 
 

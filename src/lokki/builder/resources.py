@@ -27,6 +27,14 @@ ITEMS = "Items"  # ends the name of the state that runs a whole body, the only o
 LAMBDA_SECONDS = 900
 LAMBDA_MEMORY = (128, 10_240)
 EXPRESS_SECONDS = 300
+FARGATE = {
+    1: (2048, 8192, 1024),
+    2: (4096, 16384, 1024),
+    4: (8192, 30720, 1024),
+    8: (16384, 61440, 4096),
+    16: (32768, 122880, 8192),
+}
+"""By virtual CPUs: the least and most memory of a job on Fargate in MB, and the steps between."""
 START = "start"  # the function that evaluates the flow when its first step is a Batch job
 _MOST_RESOURCES = 500  # in one CloudFormation template
 _LONGEST_LOGICAL_NAME = 255 - len("JobDefinitionLogGroup-999")
@@ -235,8 +243,23 @@ def _job(key: str, naming: _Naming, needed: Resources, config: LokkiConfig, abou
     if timeout < 60:
         raise BuildError(f"Step {key!r} has timeout_seconds={timeout}; AWS Batch allows 60 or more.", key)
     memory, vcpu = needed.memory_mb or config.batch.memory_mb, needed.vcpu or config.batch.vcpu
+    if config.batch.platform == "fargate":
+        _check_fargate(key, vcpu, memory)
     name = naming.job(key, config.batch.job_definition_name)
     return Job(key, naming.logical(key, "JobDefinition"), name, timeout, memory, vcpu, about)
+
+
+def _check_fargate(step: str, vcpu: int, memory: int) -> None:
+    if vcpu not in FARGATE:
+        known = ", ".join(map(str, FARGATE))
+        raise BuildError(f"Step {step!r} has {vcpu} virtual CPUs; on Fargate a job has {known} of them.", step)
+    low, high, by = FARGATE[vcpu]
+    if not low <= memory <= high or memory % by:
+        raise BuildError(
+            f"Step {step!r} has {memory} MB of memory; on Fargate a job with {vcpu} virtual CPUs has {low} to {high} "
+            f"MB, in steps of {by}.",
+            step,
+        )
 
 
 def _check_lambda(step: str, timeout: int, memory: int) -> None:

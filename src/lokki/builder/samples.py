@@ -16,7 +16,7 @@ from lokki.errors import BuildError, LokkiError
 from lokki.graph import FlowGraph
 from lokki.kinds import Choice, Either, Foreign, Kind, Many, Scalar, Table, is_nothing
 from lokki.params import Parameter
-from lokki.runtime.failure import summary
+from lokki.runtime.failure import shown, summary
 
 _TEXTS = ("sample", "2000-01-01", "1", "true", "{}", "00:00:00")
 _MOST = 128  # combinations that are tried
@@ -25,20 +25,30 @@ _MOST = 128  # combinations that are tried
 def sampled(flow: Flow, given: Mapping[str, Any]) -> FlowGraph:
     """The graph with the values that are given, and samples for the required parameters that are not."""
     missing = [each for each in flow.parameters if each.required and each.name not in given]
-    failure: Exception | None = None
+    failure: tuple[Exception, tuple[Any, ...]] | None = None
     for values in islice(_combined([_samples(each) for each in missing]), _MOST):
         try:
             return flow(**given, **{each.name: value for each, value in zip(missing, values, strict=True)})
         except LokkiError:
             raise
         except Exception as error:  # noqa: BLE001 - the flow function is the user's code, and the sample may not suit it
-            failure = failure or error
+            failure = failure or (error, values)
+    raise _unbuildable(flow, missing, failure) from (failure and failure[0])
+
+
+def _unbuildable(
+    flow: Flow, missing: Sequence[Parameter], failure: tuple[Exception, tuple[Any, ...]] | None
+) -> BuildError:
     flags = " ".join(f"{each.flag} ..." for each in missing)
-    why = "" if failure is None else f" ({summary(failure)})"
-    raise BuildError(
-        f"The flow function {flow.fn.__name__!r} fails with sample values for its required parameters{why}. Give it "
+    tried = ""
+    if failure is not None:
+        error, values = failure
+        given = ", ".join(f"{each.flag} {shown(value)}" for each, value in zip(missing, values, strict=True))
+        tried = f" (with {given}: {summary(error)})"
+    return BuildError(
+        f"The flow function {flow.fn.__name__!r} fails with sample values for its required parameters{tried}. Give it "
         f"values that it can be built with: build {flags}; they become the defaults of the deployed flow."
-    ) from failure
+    )
 
 
 def _combined(choices: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -345,8 +345,8 @@ def _unmet(third_party: tuple[str, ...], script: str, project: str | None) -> It
     names = f"{', '.join(others)} and {last}" if others else last
     said = f"The flow imports {names}, which its functions will not have:"
     if project is None:
-        base = os.path.basename(script)
-        yield f"{said} write a {PROJECT_FILE} beside {base} that asks for it in `dependencies`, and run `uv lock`"
+        base, them = os.path.basename(script), "them" if others else "it"
+        yield f"{said} write a {PROJECT_FILE} beside {base} that asks for {them} in `dependencies`, and run `uv lock`"
     else:
         path = os.path.join(project, PROJECT_FILE)
         yield f"{said} {path} asks for no packages; add what is needed to its `dependencies`, and run `uv lock`"

@@ -149,7 +149,7 @@ class _Machine:
             "Type": "Task",
             "Resource": _SUBMIT,
             "Parameters": {
-                "JobName": _job_name(worker),
+                "JobName": worker.name,
                 "JobQueue": "${BatchJobQueue}",
                 "JobDefinition": f"${{{worker.logical}Arn}}",
                 "ContainerOverrides": {
@@ -256,10 +256,6 @@ def _retries(retry: RetryConfig | None) -> list[State]:
             "MaxDelaySeconds": longest,
         }
     ]
-
-
-def _job_name(worker: Job) -> str:
-    return worker.name.replace("${FlowName}", "lokki")[:128]
 
 
 def _short(name: str) -> str:

@@ -62,6 +62,8 @@ def _files(bundle: Bundle) -> Iterator[str]:
     """Each file with its size; the many of an image's folder as one line."""
     folders: dict[str, list[str]] = {}
     for path in bundle.files:
+        if path == ".gitignore":
+            continue
         folders.setdefault(path.partition("/")[0] if "/" in path else "", []).append(path)
     for folder, paths in sorted(folders.items(), reverse=True):
         if len(paths) > _SHOWN:
@@ -74,7 +76,12 @@ def _code(bundle: Bundle) -> str:
     package: Package = bundle.functions
     largest = ", ".join(f"{name} {_size(size)}" for name, size in package.largest[:3])
     if not package.zipped:
-        return f"an image; {_size(package.unzipped)} besides the packages that it installs ({largest})"
+        where = (
+            ""
+            if bundle.deployment.config.aws.image_repository
+            else " on this machine (aws.image_repository is not set)"
+        )
+        return f"an image{where}; {_size(package.unzipped)} besides the packages that it installs ({largest})"
     from lokki.builder.package import MOST_UNZIPPED
 
     limit = f"{_size(package.unzipped)} of the {_size(MOST_UNZIPPED)} that Lambda takes unzipped"
@@ -94,7 +101,7 @@ COMMAND = Command(
     "Writes the code of the functions, statemachine.json, template.yaml (CloudFormation) and sam.yaml to build_dir.\n"
     "Nothing is sent anywhere. Parameters given here become the defaults of the deployed flow; required ones may\n"
     "be left out, and are then given to each execution.",
-    ("", "--log-level WARNING"),
+    ("",),
     _build_options,
     _build,
     needs=False,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lokki.commands.shared import Command, configuration, given, made, option
+from lokki.commands.shared import Command, configuration, given, logging_options, made, option
 from lokki.decorators import Flow
 from lokki.outcome import complain, print_result
 
@@ -25,6 +25,7 @@ def _simulate_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
     option(parser, flow, "--items-limit", type=_at_least_one, metavar="N", help="run at most N items of each map")
     option(parser, flow, "--compare", action="store_true", help="also run locally, and fail when the results differ")
     option(parser, flow, "--json", action="store_true", help="print the result and all figures as one JSON object")
+    logging_options(parser, flow, default=argparse.SUPPRESS)
 
 
 def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:

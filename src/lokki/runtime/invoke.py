@@ -13,6 +13,7 @@ from types import CoroutineType
 from typing import Any, NamedTuple, Protocol
 
 from lokki.codec import decode, encode
+from lokki.errors import StoreError
 from lokki.graph import Call, Const, Input, Param, Ref, Step
 from lokki.runtime.failure import Cancelled, StepFailure, summary, user_trace
 
@@ -101,7 +102,7 @@ def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], aro
     attempt = 0
     retry = invocation.step.retry
     sources = tuple({ref.node for ref in invocation.refs()}) if retry.retries and around.durable else ()
-    untouched = encode([results[each].value for each in sources])
+    untouched = _untouched([results[each].value for each in sources])
     started = perf_counter()
     while True:
         try:
@@ -117,8 +118,16 @@ def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], aro
             around.retrying(invocation.node, index, attempt, delay, summary(error))
         if around.wait(delay):
             raise Cancelled("the run was stopped")
-        if sources:
+        if untouched:
             results = {**results, **{each: Held(value) for each, value in zip(sources, decode(untouched), strict=True)}}
+
+
+def _untouched(values: list[Any]) -> bytes:
+    """The values as they are now; nothing where no pickle takes them, as may be between the steps of a body."""
+    try:
+        return encode(values) if values else b""
+    except StoreError:
+        return b""
 
 
 def settled(value: Any) -> Any:

@@ -30,10 +30,11 @@ _PACKS = 4
 
 
 class Earlier(NamedTuple):
-    """A result that is there already, and what it was made from."""
+    """A result that is there already, and what it was made from; of one in a pack also its frame, which must stay."""
 
     tag: bytes
     output: Output
+    frame: bytes = b""
 
 
 class Parts:
@@ -105,6 +106,14 @@ class Parts:
             return [None]
         return [Earlier(seal.tag, Output(None, seal.digest, lambda: self._load(node, place)))]
 
+    def made(self, node: str, at: Slice | None, place: Index, tag: bytes, value: Any) -> Earlier:
+        """A result of a child; of one that has several items as a pickle, because they may share what they return."""
+        result = Earlier(tag, Output(value))
+        if at is None or at.count == 1:
+            return result
+        frame = _frame(result, place)
+        return Earlier(tag, Output(None, NO_TAG, _decoding(self._key(node, at, RESULTS), frame, place)), frame)
+
     def write(self, node: str, at: Slice | None, results: Sequence[Earlier | None]) -> None:
         """Leave the results of a step; in a pack those that are still missing have no frame."""
         if at is None or at.count == 1:
@@ -140,7 +149,7 @@ class Parts:
         return self.store.load(*self._names, node, index=place)
 
     def _packed(self, node: str, at: Slice) -> list[Earlier | None] | None:
-        """What a pack of results holds; None when it is not there, or not that of these items."""
+        """What a pack holds of the results of these items; None when it is not there."""
         key = self._key(node, at, RESULTS)
         try:
             packed = unpack(self.store.blob(key))
@@ -148,15 +157,14 @@ class Parts:
             return None
         except StoreError as error:
             raise _damaged(key, error) from error
-        if len(packed) != at.count + 1:
-            return None
-        frames, tags = map(packed.frame, range(at.count)), packed.frame(at.count)
-        return [
-            Earlier(tags[16 * nth : 16 * nth + 16], Output(None, self._digest(frame), _decoding(key, frame, place)))
-            if frame
-            else None
-            for nth, (frame, place) in enumerate(zip(frames, at.places, strict=True))
-        ]
+        count = len(packed) - 1  # another than now where the list has become longer or shorter
+        tags = packed.frame(count)
+        made: list[Earlier | None] = []
+        for nth, place in enumerate(at.places[:count]):
+            frame = packed.frame(nth)
+            output = Output(None, self._digest(frame), _decoding(key, frame, place))
+            made.append(Earlier(tags[16 * nth : 16 * nth + 16], output, frame) if frame else None)
+        return made + [None] * (at.count - len(made))
 
     def _whole(self, node: str, at: Slice) -> list[Earlier]:
         found = self._packed(node, at) or []
@@ -259,7 +267,7 @@ def _decoding(key: str, frame: bytes, place: Index) -> Callable[[], Any]:
 
 def _frame(result: Earlier | None, place: Index) -> bytes:
     try:
-        return b"" if result is None else encode(result.output.value)
+        return b"" if result is None else result.frame or encode(result.output.value)
     except StoreError as error:
         raise _of_item(place, error) from error
 

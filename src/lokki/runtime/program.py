@@ -24,7 +24,7 @@ from lokki.params import RESERVED, bind, coerce_each
 
 FILE = "lokki_flow.json"
 _LONGEST_RUN_ID = 200
-_CONSOLE = "Comment"  # the AWS console suggests {"Comment": "Insert your JSON here"} as an input
+_CONSOLE, _HINT = "Comment", "Insert your JSON here"  # what the AWS console suggests as an input
 
 Arguments = Mapping[str, tuple[tuple[Input, ...], Mapping[str, Input]]]
 
@@ -126,7 +126,8 @@ def parameters(event: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool]:
     execution, cache = str(event["execution"]), run_id is not None and bool(given.get("cache_enabled", True))
     if run_id is not None and not cache:  # who reuses nothing must not find what another execution left
         run_id = f"{run_id}-{execution}"
-    own = {name: value for name, value in given.items() if name not in (*RESERVED, _CONSOLE)}
+    hint = {_CONSOLE} if given.get(_CONSOLE) == _HINT else set()
+    own = {name: value for name, value in given.items() if name not in {*RESERVED, *hint}}
     return {**revive(json.loads(event.get("defaults", "{}"))), **own}, run_id or execution, cache
 
 

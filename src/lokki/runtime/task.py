@@ -105,17 +105,23 @@ class Task:
                 if results[-1] is not None:
                     continue
                 try:
-                    results[-1] = Earlier(tag, Output(self._value(planned, given, place)))
+                    results[-1] = self._made(node, tag, self._value(planned, given, place), place)
                 except StepFailure as failure:
                     self._failed(node, failure, given, place)
                     retried = retried or failure
         finally:
-            results += [None] * (len(places) - len(results))
+            results += there[len(results) :]  # what an earlier attempt or execution finished stays
             if any(made is not None and made is not known for made, known in zip(results, there, strict=True)):
                 self._keep(_writes(node), results, places)
         if retried is not None:
             raise leaving(retried, LokkiRetryable) from None
         return results, all(made is known for made, known in zip(results, there, strict=True))
+
+    def _made(self, node: Call | Map, tag: bytes, value: Any, place: Index) -> Earlier:
+        try:
+            return self._parts.made(_writes(node), self._state.at, place, tag, value)
+        except LokkiError as error:
+            raise type(error)(f"The result of step {_writes(node)!r}: {error}") from error
 
     def _keep(self, id: str, results: Sequence[Earlier | None], places: Sequence[Index]) -> None:  # noqa: A002
         try:
@@ -184,9 +190,13 @@ class Task:
         raise failure
 
     def _failed(self, node: Call | Map, failure: StepFailure, given: Results, place: Index) -> None:
-        """Tell of a failure; it is raised unless the state machine is to try this item again."""
+        """Tell of a failure; it is raised unless it is for the state machine to try this item again.
+
+        Whether it still does, the state machine alone knows: `attempt` also counts calls that Lambda turned away.
+        """
         retry = node.step.retry if isinstance(node, Call) and not self._here else NO_RETRY
-        if retry.matches(failure.cause) and self._attempt < retry.retries:
+        again = retry.retries > 0 and retry.matches(failure.cause)
+        if again and self._attempt < retry.retries:
             delay = retry.wait(self._attempt)
             self._tell(
                 StepRetried(self._state.run_id, failure.node, self._attempt + 1, delay, failure.error, failure.index)
@@ -206,7 +216,8 @@ class Task:
             )
         )
         self._record(failure, attempt)
-        raise leaving(failure) from None
+        if not again:
+            raise leaving(failure) from None
 
     def _record(self, failure: StepFailure, attempt: int) -> None:
         """Leave the failure where whoever looks after the execution finds it: a map's own error does not tell it."""
