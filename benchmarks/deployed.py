@@ -147,7 +147,7 @@ def _modelled(size: int, processes: int) -> dict[str, int]:
 def _simulated(size: int) -> dict[str, int]:
     """What an execution for 1,000 items is counted to take."""
     from lokki.builder.costs import measured
-    from lokki.simulate.simulation import simulation
+    from lokki.simulate import simulation
 
     with simulation(FLOWS[size](SIZES[0]), CONFIG) as simulated:
         outcome = simulated.execute()

@@ -202,6 +202,19 @@ UNREACHABLE = {
         """,
         "Flow 'bird-flow' is not at the top of its module 'birdhouse'",
     ),
+    "an argument that no plan can hold": (
+        """
+        @step
+        def fly() -> int: return 1
+
+        @step
+        def judge(height: int, by: Any) -> Any: return by(height)
+
+        @flow
+        def bird_flow() -> Any: return fly().next(judge, by=lambda height: height > 1)
+        """,
+        "In argument 'by' of step 'judge', a value of type function cannot be stored",
+    ),
 }
 
 

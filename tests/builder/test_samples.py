@@ -104,7 +104,8 @@ def test_a_flow_that_no_sample_suits_says_which_flags_it_needs() -> None:
         sampled(picky_flow, {})
     assert str(caught.value) == (
         "The flow function 'picky_flow' fails with sample values for its required parameters (with --colour 'sample', "
-        "--number-of-birds 1: KeyError: 'sample'). Give it values that it can be built with: build --colour ... --number-of-birds ...; they become the defaults "
+        "--number-of-birds 1: KeyError: 'sample'). Give it values that it can be built with: build --colour ... "
+        "--number-of-birds ...; they become the defaults "
         "of the deployed flow."
     )
     assert isinstance(caught.value.__cause__, KeyError)

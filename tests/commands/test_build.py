@@ -211,7 +211,8 @@ def test_a_member_of_an_enum_becomes_a_default(project: Path) -> None:
 def test_a_flow_that_no_sample_suits_asks_for_values(project: Path) -> None:
     flow_file(project, "def watch(kind: str, day: int): return visits({'owl': 1}[kind])")
     assert refused(project) == (
-        "error: The flow function 'watch' fails with sample values for its required parameters (with --kind 'sample', --day 1: KeyError: 'sample'). "
+        "error: The flow function 'watch' fails with sample values for its required parameters "
+        "(with --kind 'sample', --day 1: KeyError: 'sample'). "
         "Give it values that it can be built with: build --kind ... --day ...; they become the defaults of the "
         "deployed flow.\n"
     )

@@ -242,7 +242,7 @@ def _counting() -> Iterator[int]:
 def _array() -> list[Any]:
     import numpy as np
 
-    return [np.arange(6, dtype="int16").reshape(2, 3), np.float32(1.5)]
+    return [np.arange(6, dtype="int16").reshape(2, 3), np.float32(1.5)] * 4
 
 
 TEXTS = [
@@ -396,8 +396,8 @@ def stamped_flow(folder: str = "") -> Any:
 
 
 @flow
-def shaped_flow(longer: bool = False, limit: int = 2) -> Any:
-    chain = numbers(2).map(double, concurrency_limit=limit).agg(total)
+def shaped_flow(longer: bool = False, limit: int = 2, retries: int = 0) -> Any:
+    chain = numbers(2).map(double(retry=RetryConfig(retries=retries)), concurrency_limit=limit).agg(total)
     return chain.next(double) if longer else chain
 
 

@@ -10,8 +10,9 @@ import sys
 from typing import Any
 
 from lokki.builder.resources import Deployment
+from lokki.codec import encode
 from lokki.decorators import Flow
-from lokki.errors import BuildError
+from lokki.errors import BuildError, StoreError
 from lokki.frozen import replace
 from lokki.graph import Call, Const, FlowGraph, Input, Map, Node, Step
 from lokki.runtime.program import is_planned
@@ -22,16 +23,30 @@ def program_of(deployment: Deployment, flow: Flow, module: str) -> bytes:
     graph = deployment.graph
     paths = _Paths(flow.fn.__module__, module)
     steps = {call.id: paths.step(call.step) for call in graph.calls()}
-    first = None if deployment.starts_alone else graph.nodes[0].id
+    planned = is_planned(graph, None if deployment.starts_alone else graph.nodes[0].id)
+    if planned:
+        _check_storable(graph)
     data = {
         "version": 1,
         "flow": paths.flow(flow),
         "fingerprint": graph.fingerprint,
-        "planned": is_planned(graph, first),
+        "planned": planned,
         "steps": {worker.key: steps[id_] for id_, worker in sorted(deployment.workers.items()) if id_ in steps},
         "graph": paths.renamed(replace(_without_values(graph), params={}, remake=None).to_dict()),
     }
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _check_storable(graph: FlowGraph) -> None:
+    """The arguments of later steps are stored by the first state, so they must be data."""
+    for call in graph.calls():
+        named = [*((None, each) for each in call.inputs), *call.kwargs.items()]
+        for name, each in named:
+            try:
+                encode(each.value if isinstance(each, Const) else None)
+            except StoreError as error:
+                where = f"argument {name!r}" if name else "an argument"
+                raise BuildError(f"In {where} of step {call.step.name!r}, {error}", call.step.name) from error
 
 
 class _Paths:

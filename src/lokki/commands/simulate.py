@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lokki.commands.shared import Command, configuration, given, logging_options, made, option
@@ -14,7 +16,7 @@ from lokki.outcome import complain, print_result
 if TYPE_CHECKING:
     from lokki.config import LokkiConfig
     from lokki.graph import FlowGraph
-    from lokki.simulate.simulation import Outcome
+    from lokki.simulate import Execution, Outcome
 
 _LARGEST_STATE = 262_144
 _RARELY = 10  # seconds between two lines of progress, at most
@@ -29,7 +31,8 @@ def _simulate_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
 
 
 def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
-    from lokki.simulate.simulation import input_of, same, simulation
+    from lokki.simulate import same, simulation
+    from lokki.simulate.simulating import input_of
 
     config = configuration(flow, options)
     params = given(flow, rest)
@@ -80,7 +83,23 @@ def _compared(outcome: Outcome, graph: FlowGraph, config: LokkiConfig, limit: in
     from lokki.events import silent
     from lokki.runner import LocalRunner
 
-    return (LocalRunner(config=config, store_type="local", listen=silent, items_limit=limit).run(graph),)
+    with _environment({**config.batch.env, **config.lambda_.env}):
+        return (LocalRunner(config=config, store_type="local", listen=silent, items_limit=limit).run(graph),)
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    """The variables that the functions have, for a while."""
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _say(options: argparse.Namespace, text: str) -> None:
@@ -93,13 +112,30 @@ def _print_report(outcome: Outcome) -> None:
     if outcome.succeeded:
         print_result(outcome.value)
         return
-    for function, line in outcome.execution.logs[-_LOGGED:]:
-        complain(f"  {function}: {line}")
     for each in outcome.errors:
         where = f" on item {'.'.join(map(str, each.index))}: {each.item}" if each.index else ""
         complain(f"\n{each.traceback.rstrip()}\n\nStep {each.step!r} failed{where}.")
     if not outcome.errors:
-        complain(f"error: {outcome.execution.error}: {outcome.execution.cause}")
+        _explain(outcome.execution)
+
+
+def _explain(execution: Execution) -> None:
+    """A failure that is no step's own: the end of the logs, the children that failed, and the error."""
+    for function, line in execution.logs[-_LOGGED:]:
+        complain(f"  {function}: {line}")
+    for each in execution.failures:
+        complain(f"{each.state}, child {each.index}: {each.error}: {_message(each.cause)}")
+    complain(f"error: {execution.error}: {_message(execution.cause)}")
+
+
+def _message(cause: str) -> str:
+    """What a cause says: that of a function is JSON, with the message in it."""
+    import json
+
+    try:
+        return str(json.loads(cause)["errorMessage"])
+    except (ValueError, KeyError, TypeError):
+        return cause
 
 
 def report(outcome: Outcome) -> Iterator[str]:

@@ -28,6 +28,8 @@ from lokki.runtime.task import Task
 from lokki.store import open_store
 from lokki.store.protocol import MANIFEST, TransientStore, address, damaged, folder
 
+__all__ = ["make_handler", "open_handler"]
+
 Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 PLAN = "plan.pkl.gz"
 _MOST_PARAMS = 32_768  # characters of parameters that an answer repeats: a state holds 256 KiB in all

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -32,6 +33,7 @@ _BUCKET = "lokki-simulation"
 _QUEUE = "lokki-simulation"
 _OWN_ENVIRONMENT = "Packages that the image would install are taken from this environment."
 _OWN_PYTHON = "Functions run on this machine's Python and processor."
+_RESOLVED = re.compile(r"\{\{resolve:secretsmanager:(?P<arn>arn:.+?):SecretString(?::(?P<key>[^:}]+))?\}\}")
 _SECRETS = "Secrets have the values of the variables of the same names here, else a made-up one."
 
 
@@ -90,6 +92,7 @@ class Simulation:
         self.bundle = compile_flow(graph, self._config, defaults, here=True)
         self._template = Template(self.bundle.files["template.yaml"].decode())
         self._name = self._template.machine[0]
+        self._secrets = _secret_values(self._config)
         limit = {"LOKKI_ITEMS_LIMIT": str(items_limit)} if items_limit else {}
         engine.deploy(self._machine(folder, limit))
 
@@ -117,7 +120,7 @@ class Simulation:
         if execution.status == "SUCCEEDED":
             value = self._result(store, run_id)
         else:
-            errors = tuple(_errors(store, f"{self._name}/runs/{run_id}/errors", started))
+            errors = tuple(self._errors(store, f"{self._name}/runs/{run_id}/errors", started))
         return Outcome(self.bundle, execution, value, errors, (*execution.substitutions, *self._substitutions()))
 
     def _result(self, store: S3Store, run_id: str) -> Any:
@@ -138,6 +141,7 @@ class Simulation:
         packages = os.path.join(folder, self.bundle.functions.digest[:16])
         jobs = os.path.join(folder, "jobs", self.bundle.jobs.digest[:16]) if self.bundle.jobs else ""
         _unpack(self.bundle, packages, jobs)
+        self._folders = [each for each in (packages, jobs) if each]
         imports = "packaged" if self._config.lambda_.package_type == "zip" else "environment"
         return Machine(
             name,
@@ -147,7 +151,7 @@ class Simulation:
                     each["FunctionName"],
                     arn,
                     packages,
-                    environment={**each["Environment"]["Variables"], **environment},
+                    environment={**self._variables(each["Environment"]["Variables"]), **environment},
                     timeout=each["Timeout"],
                     memory=each["MemorySize"],
                     imports=imports,
@@ -160,15 +164,38 @@ class Simulation:
                     arn,
                     jobs,
                     tuple(each["ContainerProperties"]["Command"]),
-                    {**_variables(each), **environment},
+                    {**self._variables(_of_container(each)), **environment},
                     each["Timeout"]["AttemptDurationSeconds"],
                     "environment",
                 )
                 for arn, each in self._template.jobs.items()
             ),
             self._config.aws.artifact_bucket,
-            _secret_values(self._config),
+            self._secrets,
         )
+
+    def _variables(self, written: Mapping[str, str]) -> dict[str, str]:
+        """An environment as the template writes it, with the secrets in it that CloudFormation would put there."""
+
+        def value(found: re.Match[str]) -> str:
+            text = self._secrets[found["arn"]]
+            return str(json.loads(text)[found["key"]]) if found["key"] else text
+
+        return {name: _RESOLVED.sub(value, each) for name, each in written.items()}
+
+    def _errors(self, store: S3Store, under: str, started: str) -> Iterator[StepError]:
+        """The failures of this execution, where earlier ones under its run id may have left others.
+
+        Their tracebacks name the files that were packaged.
+        """
+        for key in store.keys(under):
+            told = json.loads(store.blob(key))
+            if told["ts"] < started:
+                continue
+            trace = told["traceback"]
+            for folder in self._folders:
+                trace = trace.replace(f"{folder}{os.sep}", f"{self.bundle.root}{os.sep}")
+            yield StepError(told["step"], tuple(told["index"]), told["item"], told["error"], trace)
 
     def _substitutions(self) -> Iterator[str]:
         yield _OWN_PYTHON
@@ -251,7 +278,7 @@ def _unpack(bundle: Bundle, functions: str, jobs: str) -> None:
                 file.write(content)
 
 
-def _variables(job: Mapping[str, Any]) -> dict[str, str]:
+def _of_container(job: Mapping[str, Any]) -> dict[str, str]:
     return {each["Name"]: each["Value"] for each in job["ContainerProperties"].get("Environment", ())}
 
 
@@ -275,11 +302,3 @@ def _run_id(execution: Execution, given: Mapping[str, Any]) -> str:
         return parameters({"params": given, "execution": execution.name})[1]
     except ParameterError:  # which is how the execution ended
         return execution.name
-
-
-def _errors(store: S3Store, under: str, started: str) -> Iterator[StepError]:
-    """The failures of this execution; earlier ones under its run id may have left others."""
-    for key in store.keys(under):
-        told = json.loads(store.blob(key))
-        if told["ts"] >= started:
-            yield StepError(told["step"], tuple(told["index"]), told["item"], told["error"], told["traceback"])
