@@ -122,7 +122,7 @@ def two_maps_flow() -> Any:
 @flow
 def nested_flow(n: int = 4, outer: int = 1, inner: int = 1, bad: int = -1, folder: str = "") -> Any:
     """The first inner list is empty."""
-    return numbers().map(spread.map(double, batch_size=inner).agg(collected), batch_size=outer).agg(collected)
+    return numbers().map(spread.map(double, batch_size=inner).agg(collected), 2, batch_size=outer).agg(collected)
 
 
 @flow
@@ -156,7 +156,7 @@ def inner_open_flow(outer: int = 1) -> Any:
 
 @flow
 def body_flow(direct: bool = False, size: int = 1, bad: int = -1, folder: str = "") -> Any:
-    return numbers(5).map([double, add, negate], direct_pass=direct, batch_size=size).agg(collected)
+    return numbers(5).map([double, add, negate], 2, direct_pass=direct, batch_size=size).agg(collected)
 
 
 @flow
@@ -445,7 +445,7 @@ def refused(x: Any, folder: str = "", times: int = 0) -> Any:
 @flow
 def retried_flow(folder: str = "", times: int = 2) -> Any:
     """Retries of the first task, in a map, in an aggregation."""
-    return shaky(3, name="task").next(spread).map(shaky, name="item").agg(shaky, name="all")
+    return shaky(3, name="task").next(spread).map(shaky, 2, name="item").agg(shaky, name="all")
 
 
 @flow
@@ -497,7 +497,7 @@ def drawn(n: int = 10, replaced: int = -1, folder: str = "") -> list[int]:
 
 @flow
 def cached_flow(replaced: int = -1, by: int = 1, size: int = 1, folder: str = "") -> Any:
-    return drawn().map(double, batch_size=size).agg(total).next(add)
+    return drawn().map(double, 3, batch_size=size).agg(total).next(add)
 
 
 @step
@@ -512,4 +512,4 @@ def gated(x: Any, folder: str = "") -> Any:
 
 @flow
 def gated_flow(size: int = 1, folder: str = "") -> Any:
-    return drawn().map(gated, batch_size=size).agg(gated).next(total)
+    return drawn().map(gated, 3, batch_size=size).agg(gated).next(total)

@@ -24,8 +24,8 @@ from lokki.graph import Map
 from lokki.runtime.event import Slice
 from lokki.runtime.keeping import Output
 from lokki.runtime.parts import Earlier, Parts
-from lokki.simulate.engine import Engine
 from lokki.simulate import Outcome, Simulation, same
+from lokki.simulate.engine import Engine
 from lokki.store.s3 import S3Store
 from tests.builder.flows import BUCKET, config
 from tests.simulate import flows
@@ -237,7 +237,6 @@ SHAPES = [
     Case(flows.inner_open_flow),
     Case(flows.body_flow),
     Case(flows.body_flow, {"direct": True, "size": 2}),
-    Case(flows.direct_nested_flow),
     Case(flows.direct_nested_flow, {"size": 3}),
     Case(flows.arguments_flow),
     Case(flows.none_flow),
@@ -485,15 +484,25 @@ def test_a_run_id_keeps_what_came_from_the_same(stage: Stage, folder: Path) -> N
     assert ran(stage, folder, 4, run_id="kept", by=5) == {"add-90": 1}
     assert ran(stage, folder, 4, run_id="kept", by=5, replaced=3) == CHANGED
     assert ran(stage, folder, 4, run_id="kept", by=5, replaced=3) == {}
-    for others in ({"run_id": "kept", "cache_enabled": False}, {"run_id": "other"}, {}, {}):
-        assert ran(stage, folder, 4, **others) == WHOLE
+    assert ran(stage, folder, 4, run_id="kept", cache_enabled=False) == WHOLE
+    assert ran(stage, folder, 4) == WHOLE
+
+
+def test_executions_without_a_run_id_share_nothing(stage: Stage, folder: Path) -> None:
+    """Three at once, in the same processes of the same functions."""
+    simulation = stage.simulation(flows.cached_flow, {"size": 4})
+    inputs = [{"by": 10**each, "replaced": each, "folder": str(folder)} for each in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        values = [valued(each) for each in pool.map(executed, [simulation] * 3, inputs)]
+    marks = marks_in(folder)
+    assert values == [local(flows.cached_flow, each) for each in inputs]
+    assert marks == marks_in(folder)
 
 
 def test_another_batch_size_keeps_what_lies_outside_the_map(stage: Stage, folder: Path) -> None:
     """Results of a map are kept by child: another cut of the items is another child."""
     assert ran(stage, folder, 4, run_id="resized") == WHOLE
     assert ran(stage, folder, 1, run_id="resized") == {name: 1 for name in WHOLE if name.startswith("double")}
-    assert ran(stage, folder, 1, run_id="resized") == {}
     assert ran(stage, folder, 1, run_id="resized", replaced=3) == CHANGED
 
 
