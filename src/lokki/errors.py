@@ -10,15 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "AwsError",
     "BuildError",
     "ConfigurationError",
+    "DeployError",
+    "DestroyError",
+    "DockerNotAvailableError",
     "GraphTypeError",
     "GraphValidationError",
+    "InvokeError",
     "LocationError",
+    "LogsError",
     "LokkiError",
     "MissingError",
     "ParameterError",
     "RunError",
+    "ShowError",
     "SimulationError",
     "StoreError",
 ]
@@ -86,6 +93,36 @@ class BuildError(LokkiError):
 
 class SimulationError(LokkiError):
     """A simulation could not be started, or what it ran failed."""
+
+
+class AwsError(LokkiError):
+    """AWS refused something, or could not be reached; `code` is AWS's own name for it, where it gave one."""
+
+    code = ""
+
+
+class DeployError(AwsError):
+    """A flow could not be deployed."""
+
+
+class DockerNotAvailableError(DeployError):
+    """Images cannot be built or pushed: there is no Docker client, or no engine that answers."""
+
+
+class InvokeError(AwsError):
+    """A deployed flow could not be started, or its execution failed."""
+
+
+class ShowError(AwsError):
+    """The executions of a deployed flow could not be shown."""
+
+
+class LogsError(AwsError):
+    """The logs of a deployed flow could not be fetched."""
+
+
+class DestroyError(AwsError):
+    """A deployed flow could not be removed."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
