@@ -14,6 +14,7 @@ import gc
 import io
 import pickle
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -38,6 +39,7 @@ _SEAL = _EXTRA + struct.pack("<H2sH", 36, b"LK", 32)
 _EMPTY = b"\x03\x00" + bytes(8)
 SEAL_SIZE = len(_SEAL) + 32 + len(_EMPTY)
 NO_TAG = bytes(16)
+_one_by_one = threading.RLock()  # unpickling imports modules, and some do not survive being imported by two threads
 _ERRORS = (
     pickle.PickleError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError, RuntimeError, ImportError,
     EOFError, MemoryError, struct.error, zlib.error,
@@ -64,7 +66,8 @@ def encode(value: Any) -> bytes:
 def decode(frame: Bytes) -> Any:
     """The value of a frame."""
     try:
-        return pickle.loads(frame) if len(frame) < LARGE else _without_collector(lambda: pickle.loads(frame))
+        with _one_by_one:
+            return pickle.loads(frame) if len(frame) < LARGE else _without_collector(lambda: pickle.loads(frame))
     except _ERRORS as error:
         raise _unreadable(error) from error
 
@@ -72,7 +75,8 @@ def decode(frame: Bytes) -> Any:
 def decode_from(file: Any) -> Any:
     """The value of the frame that a file goes on with."""
     try:
-        return pickle.load(file)
+        with _one_by_one:
+            return pickle.load(file)
     except _ERRORS as error:
         raise _unreadable(error) from error
 
@@ -128,7 +132,8 @@ def unseal(data: Bytes) -> Any:
     try:
         if view[: len(_STORED)] == _STORED:
             reader = _StoredReader(view)
-            return _without_collector(lambda: pickle.Unpickler(reader).load())
+            with _one_by_one:
+                return _without_collector(lambda: pickle.Unpickler(reader).load())
         return decode(_inflate(view))
     except (*_ERRORS, OSError) as error:
         raise _unreadable(error) from error

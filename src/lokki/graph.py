@@ -260,9 +260,11 @@ def _shape(graph: FlowGraph) -> Any:
 def _node_shape(node: Node) -> Any:
     match node:
         case Call():
-            names = [(name, type(each).__name__) for name, each in node.kwargs.items()]
+            # which parameters a step takes follows from its signature, and from what an execution is given
+            names = [(name, type(each).__name__) for name, each in node.kwargs.items() if not isinstance(each, Param)]
             inputs = [each if isinstance(each, Ref) else type(each).__name__ for each in node.inputs]
-            return "call", node.id, node.step.name, inputs, names
+            retry = {**named(node.step.retry), "exceptions": [each.__qualname__ for each in node.step.retry.exceptions]}
+            return "call", node.id, node.step.name, inputs, names, retry
         case Map():
             options = (node.concurrency_limit, node.batch_size, node.direct_pass)
             return "map", node.id, node.over, options, _shape(node.body)

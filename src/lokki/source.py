@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from enum import Enum
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -26,19 +27,36 @@ _PLAIN = (str, int, float, bytes, tuple, list, dict, set, type(None))
 _MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where descriptors keep their functions
 
 
-def fingerprint(fn: Callable[..., Any]) -> bytes:
+Own = Collection[str] | None
+"""The modules that are one's own, by the names at their top; None: those that were not installed as a library."""
+
+_own: ContextVar[Own] = ContextVar("own", default=None)
+
+
+def fingerprint(fn: Callable[..., Any], own: Own = None) -> bytes:
     """Sixteen bytes that change when the code of `fn` does."""
-    return digest(b"\0".join(_parts(fn, set())))
+    with _only(own):
+        return digest(b"\0".join(_parts(fn, set())))
 
 
-def argument_hash(value: Any) -> str:
+def argument_hash(value: Any, own: Own = None) -> str:
     """The hash of an argument; functions in it count as their code, and what cannot be pickled is a StoreError."""
 
     def other(each: Any) -> dict[str, str]:
         made = digest(b"\0".join(_parts(each, set()))) if callable(each) else digest(encode(each))
         return {"$other": made.hex()}
 
-    return content_hash(value, other)
+    with _only(own):
+        return content_hash(value, other)
+
+
+@contextmanager
+def _only(own: Own) -> Iterator[None]:
+    before = _own.set(own)
+    try:
+        yield
+    finally:
+        _own.reset(before)
 
 
 def _parts(fn: Any, seen: set[int]) -> Iterator[bytes]:
@@ -109,6 +127,9 @@ def _is_own(used: Any, fn: FunctionType) -> bool:
 
 
 def _is_ones_own(module: str) -> bool:
+    own = _own.get()
+    if own is not None:  # in a package libraries lie right beside one's own modules
+        return module.partition(".")[0] in own
     path = getattr(sys.modules.get(module), "__file__", None) or ""
     return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_LIBRARIES)
 
@@ -142,7 +163,7 @@ def _constants(path: str, _changed: int) -> dict[str, Any]:
 def _class(cls: type, seen: set[int]) -> Iterator[bytes]:
     for base in cls.__mro__:
         if base.__module__ == cls.__module__ or _is_ones_own(base.__module__):
-            for name, member in vars(base).items():
+            for name, member in list(vars(base).items()):
                 yield from _member(name, member, seen)
 
 

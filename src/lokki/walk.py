@@ -32,9 +32,18 @@ _LONGEST_SLICE = 0.5  # seconds
 class Walk:
     """One run of a graph, in this process."""
 
-    def __init__(self, run: str, keeper: Keeper, pool: Pool, tell: Callable[[Event], None], stop: Stop) -> None:
+    def __init__(
+        self,
+        run: str,
+        keeper: Keeper,
+        pool: Pool,
+        tell: Callable[[Event], None],
+        stop: Stop,
+        durable: bool | None = None,
+    ) -> None:
         self.run = run
         self.keeper = keeper
+        self.durable = keeper.durable if durable is None else durable  # whether attempts get their arguments afresh
         self.pool = pool
         self.tell = tell
         self.stop = stop
@@ -60,7 +69,7 @@ class Walk:
         tag = digest(body.sign + mark)
         found = self.keeper.reuse(body.output.node, index, tag)
         if found is None:
-            direct = Walk(self.run, Passing(), self.pool, self.tell, self.stop)
+            direct = Walk(self.run, Passing(), self.pool, self.tell, self.stop, self.durable)
             found = self.keeper.keep(body.output.node, index, tag, direct.graph(body, index, results).value)
         return found
 
@@ -83,11 +92,6 @@ class Walk:
         if graph.direct or isinstance(last, PlannedCall):
             return self.keeper.load(last.id, index)
         return self._whole(last, index, self.keeper.load(last.id, index))
-
-    @property
-    def durable(self) -> bool:
-        """Whether values take the road through a store."""
-        return self.keeper.durable
 
     def retrying(self, node: str, index: Index, attempt: int, delay: float, error: str) -> None:
         """A step is about to be tried again."""

@@ -254,10 +254,10 @@ def needy_flow(n: int) -> Any:
 
 
 @flow
-def locked_in_flow() -> Any:
+def locked_in_flow(lock: bool = False) -> Any:
     from threading import Lock
 
-    return numbers(2).next(given, by=Lock())
+    return numbers(2).next(given, by=Lock() if lock else 1)
 
 
 @flow

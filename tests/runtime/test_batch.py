@@ -75,7 +75,7 @@ def test_a_job_that_fails_says_so(
     (line,) = (line for line in lines() if line["level"] == "ERROR")
     assert (line["event"], line["step"], line["index"], line["attempt"]) == ("step_fail", "soar", [1], tries - 1)
     assert line["error"].startswith(type(errors[0]).__name__)
-    record = json.loads(values.blob("soar-flow/runs/e1/errors/soar-1.json"))
+    record = json.loads(values.blob("soar-flow/runs/e1/errors/soar/1.json"))
     assert (record["index"], record["attempt"]) == ([1], tries - 1)
 
 

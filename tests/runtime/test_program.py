@@ -239,7 +239,7 @@ def test_arguments_that_cannot_be_kept_are_told_as_such(tmp_path: Path, store: M
     with pytest.raises(
         StoreError, match=r"The arguments that the flow gives to its steps cannot be kept for them: .*lock"
     ):
-        worker_of(flows.locked_in_flow(), tmp_path, store).answer(first("numbers"), "numbers")
+        worker_of(flows.locked_in_flow(), tmp_path, store).answer(first("numbers", lock=True), "numbers")
 
 
 # The shape of the flow

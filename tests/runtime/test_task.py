@@ -133,14 +133,14 @@ def test_whatever_a_step_raises_is_told_once_and_leaves_under_its_name(
     assert {"ts", "duration", "message", "traceback"} <= line.keys()
     (record,) = records(store, "sized-flow").items()
     kept = {"step": "flap", "index": [2], "item": "2", "attempt": 0, "error": told, "traceback": line["traceback"]}
-    assert record == ("flap-2.json", {"ts": record[1]["ts"], **kept})
+    assert record == ("flap/2.json", {"ts": record[1]["ts"], **kept})
 
 
 def test_a_failure_in_a_map_within_a_map_names_both_places(store: MemoryStore) -> None:
     put_in_the_way(4, ValueError("wrong"))  # items of the maps inside: none, 1, 2 3, 3 4 5
     with pytest.raises(TaskFailed, match=r"ValueError: wrong \(in step 'flap', item 3\.1: 4\)"):
         Machine(flows.nested_flow(), store=store).execute()
-    assert list(records(store, "nested-flow")) == ["flap-3-1.json"]
+    assert list(records(store, "nested-flow")) == ["flap/3/1.json"]
 
 
 # Several items in one call

@@ -23,9 +23,9 @@ _HINTS = {
     "InvalidClientTokenId": "AWS does not know these credentials: check AWS_PROFILE and the access key.",
     "UnrecognizedClientException": "AWS does not know these credentials: check AWS_PROFILE and the access key.",
     "SignatureDoesNotMatch": "The secret key does not belong to the access key, or this machine's clock is wrong.",
-    "AccessDenied": "The credentials may not do this: docs/deploying.md lists the permissions that are needed.",
-    "AccessDeniedException": "The credentials may not do this: docs/deploying.md lists the permissions that are needed.",
-    "UnauthorizedOperation": "The credentials may not do this: docs/deploying.md lists the permissions that are needed.",
+    "AccessDenied": "The credentials may not do this: docs/deploying.md lists what a deployer needs.",
+    "AccessDeniedException": "The credentials may not do this: docs/deploying.md lists what a deployer needs.",
+    "UnauthorizedOperation": "The credentials may not do this: docs/deploying.md lists what a deployer needs.",
 }
 
 

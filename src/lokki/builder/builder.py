@@ -91,7 +91,7 @@ def compile_flow(
     _check_schedule(deployment, flow, defaults or {})
     definition = text_of(build_state_machine(deployment, defaults))
     source = collect(flow, config)
-    program = program_of(deployment, flow, source.module)
+    program = program_of(deployment, flow, source.module, source.files)
     python = python_version(config, source.project)
     pinned = requirements(source.project)
     with tempfile.TemporaryDirectory(prefix="lokki-") as folder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from lokki.builder.resources import Deployment
@@ -18,12 +19,13 @@ from lokki.graph import Call, Const, FlowGraph, Input, Map, Node, Step
 from lokki.runtime.program import is_planned
 
 
-def program_of(deployment: Deployment, flow: Flow, module: str) -> bytes:
-    """The program of a flow whose file functions import as `module`."""
+def program_of(deployment: Deployment, flow: Flow, module: str, own: Iterable[str] = ()) -> bytes:
+    """The program of a flow whose file functions import as `module`; `own` are the files of the project."""
     graph = deployment.graph
     paths = _Paths(flow.fn.__module__, module)
     steps = {call.id: paths.step(call.step) for call in graph.calls()}
-    planned = is_planned(graph, None if deployment.starts_alone else graph.nodes[0].id)
+    first = None if deployment.starts_alone else graph.nodes[0].id
+    planned = is_planned(graph, first) or any(each.role == "extra" for each in flow.parameters)
     if planned:
         _check_storable(graph)
     data = {
@@ -31,6 +33,7 @@ def program_of(deployment: Deployment, flow: Flow, module: str) -> bytes:
         "flow": paths.flow(flow),
         "fingerprint": graph.fingerprint,
         "planned": planned,
+        "own": sorted({path.partition("/")[0].removesuffix(".py") for path in own} | {module.partition(".")[0]}),
         "steps": {worker.key: steps[id_] for id_, worker in sorted(deployment.workers.items()) if id_ in steps},
         "graph": paths.renamed(replace(_without_values(graph), params={}, remake=None).to_dict()),
     }

@@ -78,7 +78,7 @@ class Worker:
         self.program = program
         self._store = store
         self._flow = _flow_name() or program.graph.name
-        self._plan: tuple[str, Plan] | None = None
+        self._plan: tuple[str, bytes] | None = None
         self._packs = Packs()
 
     def answer(self, event: Mapping[str, Any], step: str) -> dict[str, Any]:
@@ -120,16 +120,18 @@ class Worker:
             here=here,
             tell=tell,
             packs=self._packs,
+            own=self.program.own,
         )
         return _answer(FlowContext(state.run_id, state.cache), task.run(node))
 
     def _planned(self, state: State) -> Plan | None:
-        """The plan of an execution, read once per process."""
+        """The plan of an execution, fetched once per process; each call unpickles it, so that none sees what another
+        did to its arguments."""
         if not self.program.planned:
             return None
         if self._plan is None or self._plan[0] != state.run_id or state.cache:
-            self._plan = state.run_id, self._read_plan(state.run_id)
-        return self._plan[1]
+            self._plan = state.run_id, self._store.blob(self._plan_key(state.run_id))
+        return self._opened(state.run_id, self._plan[1])
 
     def _first(self, event: Mapping[str, Any], node: str | None, attempt: int, facts: dict[str, Any]) -> dict[str, Any]:
         """The first state: evaluates the flow with the parameters of this execution."""
@@ -149,18 +151,16 @@ class Worker:
     def _earlier_plan(self, execution: str, run_id: str) -> Plan | None:
         """What an earlier attempt of this execution evaluated: another attempt must not see other values."""
         try:
-            plan = self._read_plan(run_id)
+            plan = self._opened(run_id, self._store.blob(self._plan_key(run_id)))
         except StoreError:
             return None
         return plan if plan.execution == execution else None
 
-    def _read_plan(self, run_id: str) -> Plan:
-        key = self._plan_key(run_id)
-        data = self._store.blob(key)
+    def _opened(self, run_id: str, data: bytes) -> Plan:
         try:
             return Plan.read(data)
         except StoreError as error:
-            raise damaged(self._store.location(key), error) from error
+            raise damaged(self._store.location(self._plan_key(run_id)), error) from error
 
     def _plan_key(self, run_id: str) -> str:
         return f"{folder(self._flow, run_id)}/{PLAN}"

@@ -101,8 +101,10 @@ def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], aro
     """Run the step until it succeeds or its retries are used up; a failure is a `StepFailure`."""
     attempt = 0
     retry = invocation.step.retry
-    sources = tuple({ref.node for ref in invocation.refs()}) if retry.retries and around.durable else ()
-    untouched = _untouched([results[each].value for each in sources])
+    sources = tuple({ref.node for ref in invocation.refs()})
+    restorable = retry.retries > 0 and around.durable
+    values = [results[each].value for each in sources] if restorable else []
+    untouched = restorable and (_untouched((values, invocation.places, invocation.fixed)) or _untouched((values,)))
     started = perf_counter()
     while True:
         try:
@@ -119,13 +121,16 @@ def invoke(invocation: Invocation, results: Results, index: tuple[int, ...], aro
         if around.wait(delay):
             raise Cancelled("the run was stopped")
         if untouched:
-            results = {**results, **{each: Held(value) for each, value in zip(sources, decode(untouched), strict=True)}}
+            values, *constants = decode(untouched)
+            results = {**results, **{each: Held(value) for each, value in zip(sources, values, strict=True)}}
+            if constants:
+                invocation = invocation._replace(places=constants[0], fixed=constants[1])
 
 
-def _untouched(values: list[Any]) -> bytes:
-    """The values as they are now; nothing where no pickle takes them, as may be between the steps of a body."""
+def _untouched(given: Any) -> bytes:
+    """The arguments as they are now; nothing where no pickle takes them, as may be between the steps of a body."""
     try:
-        return encode(values) if values else b""
+        return encode(given)
     except StoreError:
         return b""
 

@@ -6,7 +6,7 @@ that the step receives it makes the tag of its output: equal tags mean that runn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, assert_never
 
 from lokki.codec import NO_TAG, digest
@@ -61,14 +61,24 @@ def plan(graph: FlowGraph, params: Mapping[str, Any], *, signed: bool, most: int
     return _Planner(params, signed, most).graph(graph, direct=False)
 
 
-def planned_node(node: Node, params: Mapping[str, Any], *, signed: bool, most: int | None = None) -> PlannedNode:
-    """Make one node ready."""
-    return _Planner(params, signed, most).node(node, (), direct=isinstance(node, Map) and node.direct_pass)
+def planned_node(
+    node: Node,
+    params: Mapping[str, Any],
+    *,
+    signed: bool,
+    most: int | None = None,
+    own: Collection[str] | None = None,
+) -> PlannedNode:
+    """Make one node ready; `own` are the modules whose code counts, where that is not plain from where they lie."""
+    return _Planner(params, signed, most, own).node(node, (), direct=isinstance(node, Map) and node.direct_pass)
 
 
 class _Planner:
-    def __init__(self, params: Mapping[str, Any], signed: bool, most: int | None) -> None:
+    def __init__(
+        self, params: Mapping[str, Any], signed: bool, most: int | None, own: Collection[str] | None = None
+    ) -> None:
         self._params = params
+        self._own = own
         self._most = most
         self._signed = signed
         self._prints: dict[int, bytes] = {}
@@ -105,9 +115,9 @@ class _Planner:
                 case Ref():
                     parts.append(repr((name, each)).encode())
                 case Const():
-                    parts.append(f"{name}={_hash(call, name, each.value)}".encode())
+                    parts.append(f"{name}={_hash(call, name, each.value, self._own)}".encode())
                 case Param():
-                    parts.append(f"{name}={_hash(call, name, self._params[each.name])}".encode())
+                    parts.append(f"{name}={_hash(call, name, self._params[each.name], self._own)}".encode())
         return digest(b"\0".join(parts))
 
     def _print(self, fn: Any) -> bytes:
@@ -116,7 +126,7 @@ class _Planner:
         if known is None:
             from lokki.source import fingerprint
 
-            known = self._prints[id(fn)] = fingerprint(fn)
+            known = self._prints[id(fn)] = fingerprint(fn, self._own)
         return known
 
 
@@ -133,11 +143,11 @@ def _dropped(graph: FlowGraph) -> dict[str, list[str]]:
     return drops
 
 
-def _hash(call: Call, name: str | None, value: Any) -> str:
+def _hash(call: Call, name: str | None, value: Any, own: Collection[str] | None) -> str:
     from lokki.source import argument_hash
 
     try:
-        return argument_hash(value)
+        return argument_hash(value, own)
     except LokkiError as error:
         where = f"argument {name!r}" if name else "an argument"
         raise type(error)(f"In {where} of step {call.step.name!r}, {error}") from error

@@ -61,6 +61,7 @@ class Program(NamedTuple):
         steps: for each function the step that it was made for, as in `birds:flap_bird`.
         graph: the shape, with no values in it.
         planned: whether later states need the plan.
+        own: the modules of the project, by the names at their top; other code in the package is libraries.
     """
 
     flow: str
@@ -68,15 +69,15 @@ class Program(NamedTuple):
     steps: Mapping[str, str]
     graph: FlowGraph
     planned: bool
+    own: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: str) -> Program:
         """The program of the package in a folder; this imports the modules of its steps."""
         with open(os.path.join(folder, FILE), encoding="utf-8") as file:
             data = json.load(file)
-        return cls(
-            data["flow"], data["fingerprint"], data["steps"], FlowGraph.from_dict(data["graph"]), data["planned"]
-        )
+        graph, own = FlowGraph.from_dict(data["graph"]), tuple(data["own"])
+        return cls(data["flow"], data["fingerprint"], data["steps"], graph, data["planned"], own)
 
     def evaluate(self, execution: str, given: Mapping[str, Any]) -> Plan:
         """Call the flow function with these parameters."""
@@ -155,5 +156,10 @@ def _filled(graph: FlowGraph, arguments: Arguments) -> FlowGraph:
 def _filled_node(node: Node, arguments: Arguments) -> Node:
     if isinstance(node, Map):
         return replace(node, body=_filled(node.body, arguments))
+    if node.id not in arguments:
+        raise GraphValidationError(
+            f"Step {node.id!r} was not in the flow when this execution started: another build was deployed meanwhile. "
+            "Start a new execution."
+        )
     inputs, kwargs = arguments[node.id]
     return Call(node.id, node.step, inputs, kwargs)

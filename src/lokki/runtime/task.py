@@ -46,6 +46,7 @@ class Task:
         here: whether retries happen here, because the state machine makes none.
         tell: hears what happens.
         packs: what this process has read of packed items.
+        own: the project's modules, whose code counts when results are reused.
     """
 
     durable = True
@@ -62,6 +63,7 @@ class Task:
         here: bool = False,
         tell: Listener,
         packs: Packs | None = None,
+        own: tuple[str, ...] = (),
     ) -> None:
         self._graph = graph
         self._params = params
@@ -69,6 +71,7 @@ class Task:
         self._attempt = attempt
         self._here = here
         self._tell = tell
+        self._own = own or None
         self._parts = Parts(store, flow, state.run_id, cache=state.cache, packs=packs)
         self._errors = f"{flow}/runs/{state.run_id}/errors"
         self._store = store
@@ -90,7 +93,7 @@ class Task:
 
     def _node(self, graph: FlowGraph, node: Call | Map) -> tuple[Sequence[Earlier | None], bool]:
         """Run a node for each of its items; returns the results, and whether all of them were there already."""
-        planned = planned_node(node, self._params, signed=self._state.cache, most=_items_limit())
+        planned = planned_node(node, self._params, signed=self._state.cache, most=_items_limit(), own=self._own)
         sources = self._sources(graph, node)
         places = [()] if self._state.at is None else self._state.at.places
         again = self._state.cache or (self._attempt > 0 and len(places) > 1)
@@ -232,7 +235,7 @@ class Task:
             "error": failure.error,
             "traceback": failure.trace,
         }
-        key = f"{self._errors}/{'-'.join((failure.node, *map(str, failure.index)))}.json"
+        key = f"{self._errors}/{'/'.join((failure.node, *map(str, failure.index)))}.json"
         try:
             self._store.put_blob(key, json.dumps(told).encode())
         except LokkiError:  # the failure itself is what matters, and the log has it

@@ -1,7 +1,7 @@
 """Executing what a build would deploy, on this machine: the same state machine, the same packages, no account.
 
-    with simulation(birds_flow(), load_config()) as simulated:
-        assert simulated.execute({"n": 3}).value == LocalRunner().run(birds_flow(n=3))
+with simulation(birds_flow(), load_config()) as simulated:
+    assert simulated.execute({"n": 3}).value == LocalRunner().run(birds_flow(n=3))
 """
 
 from __future__ import annotations
