@@ -148,7 +148,7 @@ def test_a_failure_in_a_map_within_a_map_names_both_places(store: MemoryStore) -
 
 def test_only_what_failed_runs_again(tmp_path: Path, store: MemoryStore, ran: Calls, lines: Lines) -> None:
     children = Children(flows.glide_flow(size=7), tmp_path, store, size=7)
-    key = "glide-flow/runs/e1/glide/0/results.pack"
+    key = "glide-flow/runs/e1/glide/0/partial.pack"
     put_in_the_way(2, GONE, GONE)
     put_in_the_way(5, GONE)
     ran(), lines()
@@ -200,7 +200,7 @@ def test_a_failure_for_good_keeps_what_was_finished(tmp_path: Path, store: Memor
     put_in_the_way(4, ValueError("wrong"))
     children = Children(flows.glide_flow(size=7), tmp_path, store, size=7, run_id="mine")
     assert type(failure_of(lambda: children.answer("glide", 0))).__name__ == "ValueError"
-    frames = pack(store, "glide-flow/runs/mine/glide/0/results.pack")
+    frames = pack(store, "glide-flow/runs/mine/glide/0/partial.pack")
     assert [bool(frame) for frame in frames] == [True] * 4 + [False] * 3
     ran()
     assert Machine(flows.glide_flow(size=7), store=store).execute("e2", size=7, run_id="mine") == 210

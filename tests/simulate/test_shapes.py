@@ -432,7 +432,7 @@ def test_values_given_to_a_build_are_defaults_that_the_input_replaces(stage: Sta
 
 def test_a_flow_may_take_any_parameter(stage: Stage) -> None:
     given = {"a": 2, "b": [1]}
-    value = stage.value(flows.loose_flow, {**given, "Comment": "what the console puts there"})
+    value = stage.value(flows.loose_flow, {**given, "Comment": "Insert your JSON here"})
     assert value == local(flows.loose_flow, given)
 
 

@@ -19,10 +19,13 @@ _ADDRESSES = ("result_url", "result_urls", "item_url")
 
 @frozen
 class FlowContext:
-    """What all events of one execution share."""
+    """What all events of one execution share.
+
+    In place of yes, `cache_enabled` may name an execution that goes on with what an earlier one left.
+    """
 
     run_id: str = ""
-    cache_enabled: bool = False
+    cache_enabled: bool | str = False
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,18 +95,33 @@ class Slice:
 
 
 class State(NamedTuple):
-    """The data of a state of the machine: `at` are the items to work on, `over` those of the map outside."""
+    """The data of a state of the machine: `at` are the items to work on, `over` those of the map outside.
+
+    `mending` names this execution, if it goes on with what an earlier one left under the run id: then whatever is there
+    counts as finished, whatever it was made from.
+    """
 
     run_id: str
     cache: bool
     at: Slice | None = None
     over: Slice | None = None
+    mending: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> State:
         """The state as it stands in an event."""
         at, over = (None if data.get(name) is None else Slice.from_dict(data[name]) for name in ("at", "over"))
-        return cls(data["run_id"], bool(data["cache"]), at, over)
+        return cls.of(data["run_id"], data["cache"], at, over)
+
+    @classmethod
+    def of(cls, run_id: str, cache: bool | str, at: Slice | None = None, over: Slice | None = None) -> State:
+        """The state for what is said of reuse: whether results are reused, or by which execution a run is mended."""
+        return cls(run_id, bool(cache), at, over, cache if isinstance(cache, str) else "")
+
+    @property
+    def reuse(self) -> bool | str:
+        """What `of` was told."""
+        return self.mending or self.cache
 
 
 def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

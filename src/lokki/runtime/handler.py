@@ -78,7 +78,7 @@ class Worker:
         self.program = program
         self._store = store
         self._flow = _flow_name() or program.graph.name
-        self._plan: tuple[str, bytes] | None = None
+        self._plan: tuple[tuple[str, str], bytes] | None = None
         self._packs = Packs()
 
     def answer(self, event: Mapping[str, Any], step: str) -> dict[str, Any]:
@@ -122,15 +122,15 @@ class Worker:
             packs=self._packs,
             own=self.program.own,
         )
-        return _answer(FlowContext(state.run_id, state.cache), task.run(node))
+        return _answer(FlowContext(state.run_id, state.reuse), task.run(node))
 
     def _planned(self, state: State) -> Plan | None:
         """The plan of an execution, fetched once per process; each call unpickles it, so that none sees what another
         did to its arguments."""
         if not self.program.planned:
             return None
-        if self._plan is None or self._plan[0] != state.run_id or state.cache:
-            self._plan = state.run_id, self._store.blob(self._plan_key(state.run_id))
+        if self._plan is None or self._plan[0] != (state.run_id, state.mending) or (state.cache and not state.mending):
+            self._plan = (state.run_id, state.mending), self._store.blob(self._plan_key(state.run_id))
         return self._opened(state.run_id, self._plan[1])
 
     def _first(self, event: Mapping[str, Any], node: str | None, attempt: int, facts: dict[str, Any]) -> dict[str, Any]:
@@ -139,22 +139,25 @@ class Worker:
         execution = str(event["execution"])
         facts |= {"run_id": run_id, "flow_name": self._flow}
         folder(self._flow, run_id)  # refuses what cannot be part of a key, before anything runs
-        plan = self._earlier_plan(execution, run_id) if attempt and self.program.planned else None
+        state = State.of(run_id, cache)
+        plan = None
+        if self.program.planned and (attempt or state.mending):
+            plan = self._earlier_plan(None if state.mending else execution, run_id)
         if plan is None:
             plan = self.program.evaluate(execution, given)
             if self.program.planned:
                 self._store.put_blob(self._plan_key(run_id), plan.write())
         if node is None:
             return _answer(FlowContext(run_id, cache), {})
-        return self.run(node, State(run_id, cache), facts, plan=plan, attempt=attempt)
+        return self.run(node, state, facts, plan=plan, attempt=attempt)
 
-    def _earlier_plan(self, execution: str, run_id: str) -> Plan | None:
-        """What an earlier attempt of this execution evaluated: another attempt must not see other values."""
+    def _earlier_plan(self, execution: str | None, run_id: str) -> Plan | None:
+        """What an earlier attempt of this execution evaluated, or any execution: the values must not be others now."""
         try:
             plan = self._opened(run_id, self._store.blob(self._plan_key(run_id)))
         except StoreError:
             return None
-        return plan if plan.execution == execution else None
+        return plan if execution in (None, plan.execution) else None
 
     def _opened(self, run_id: str, data: bytes) -> Plan:
         try:

@@ -12,17 +12,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lokki.codec import NO_TAG, decode, digest, encode
 from lokki.errors import MissingError, StoreError
-from lokki.graph import Map
+from lokki.graph import Call, Map
 from lokki.runtime.event import Slice
 from lokki.runtime.keeping import Output
+from lokki.runtime.layout import PARTIAL, RESULTS, Layout, Layouts
 from lokki.store.packing import manifest, pack_frames, taken, unpack
 from lokki.store.protocol import ITEMS, MANIFEST, OUTPUT, Index, TransientStore, place_key
 
-RESULTS = "results.pack"
+LAYOUT = "map_layout.json"
+"""All children of a map, where its manifest has only those that an execution still has to start."""
 _READERS = 32
 _BLOCK = 1024  # parts on their way at once, at most
 _FIRST = 1 << 20  # so many bytes of packed items are read at once, and kept by the process
@@ -30,11 +32,15 @@ _PACKS = 4
 
 
 class Earlier(NamedTuple):
-    """A result that is there already, and what it was made from; of one in a pack also its frame, which must stay."""
+    """A result that is there already, and what it was made from; of one in a pack also its frame, which must stay.
+
+    `moves` says that it lies where a child of another size left it.
+    """
 
     tag: bytes
     output: Output
     frame: bytes = b""
+    moves: bool = False
 
 
 class Parts:
@@ -46,15 +52,24 @@ class Parts:
         run: the run id.
         cache: whether results of earlier executions under this run id may be there.
         packs: what this process has read of packed items, to be used again.
+        mending: names the execution that goes on with what this run left, if that is what is being done.
     """
 
     def __init__(
-        self, store: TransientStore, flow: str, run: str, *, cache: bool = False, packs: Packs | None = None
+        self,
+        store: TransientStore,
+        flow: str,
+        run: str,
+        *,
+        cache: bool = False,
+        packs: Packs | None = None,
+        mending: str = "",
     ) -> None:
         self.store = store
         self._names = (flow, run)
         self._cache = cache
         self._packs = Packs() if packs is None else packs
+        self._mending = mending
 
     # --- the items of a child
 
@@ -74,14 +89,42 @@ class Parts:
         tag, size = digest(b"".join(marks)), node.batch_size
         there = self.store.items(*self._names, over, index=place) if self._cache else None
         key = self._key(over, at, MANIFEST)
-        if there is None or there.tag != tag:
+        if there is None or (there.tag != tag and not self._mending):
             every = (value for each in values for value in each)
-            self.store.write_items(*self._names, over, every, tag=tag, batch_size=size, index=place, lengths=lengths)
-        else:  # the items must not change, because results were made from them; how they are cut up may
-            held = bytearray()
-            manifest(there.offsets, size, held.extend, place, lengths)
-            self.store.put_blob(key, bytes(held))
+            flow, run = self._names
+            there = self.store.write_items(
+                flow, run, over, every, tag=tag, batch_size=size, index=place, lengths=lengths
+            )
+            if not self._mending:
+                return key
+        # the items must not change, because results were made from them; how they are cut up may
+        held = bytearray()
+        manifest(there.offsets, size, held.extend, place, lengths)
+        if self._mending:
+            self.store.put_blob(self._key(over, at, LAYOUT), bytes(held))
+            held = self._unfinished(node, held)
+        self.store.put_blob(key, bytes(held))
         return key
+
+    def _unfinished(self, node: Map, whole: bytearray) -> bytearray:
+        """A manifest of the children whose results are not all there."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            told = _bounded(readers, lambda each: (self._is_finished(node, each[0]), each[1]), _entries(whole))
+            return bytearray(b"[" + b",\n".join(line for done, line in told if not done) + b"]\n")
+
+    def _is_finished(self, node: Map, child: Slice) -> bool:
+        last = _last(node)
+        if isinstance(last, Map) and not node.direct_pass:
+            return False
+        if child.count == 1:
+            return child.first in self._layout(last.id, child).alone
+        found = self._packed(last.id, child, RESULTS)
+        return found is not None and None not in found
+
+    def _layout(self, node: str, at: Slice) -> Layout:
+        """Where results of a step lie, for the items of the same map."""
+        folder = place_key(*self._names, node, at.index, "").rstrip("/")
+        return self._packs.layouts.of(self.store, folder, self._mending)
 
     # --- results
 
@@ -98,13 +141,37 @@ class Parts:
 
     def earlier(self, node: str, at: Slice | None) -> list[Earlier | None]:
         """The results that are there already."""
-        if at is not None and at.count > 1:
-            return self._packed(node, at) or [None] * at.count
-        place = _place(at)
+        if at is None:
+            return [self._single(node, ())]
+        if at.count == 1:
+            found = [self._single(node, at.place)]
+        else:
+            found = self._packed(node, at, RESULTS) or self._packed(node, at, PARTIAL) or [None] * at.count
+        if not self._mending or None not in found:
+            return found
+        return [each or self._elsewhere(node, at, item) for item, each in enumerate(found, at.first)]
+
+    def _single(self, node: str, place: Index) -> Earlier | None:
         seal = self.store.find(*self._names, node, index=place)
         if seal is None:
-            return [None]
-        return [Earlier(seal.tag, Output(None, seal.digest, lambda: self._load(node, place)))]
+            return None
+        return Earlier(seal.tag, Output(None, seal.digest, lambda: self._load(node, place)))
+
+    def _elsewhere(self, node: str, at: Slice, item: int) -> Earlier | None:
+        """A result that a child of another size left."""
+        layout = self._layout(node, at)
+        if item in layout.alone:
+            alone = self._single(node, (*at.index, item))
+            return alone and alone._replace(moves=True)
+        first = layout.pack_of(item)
+        if first is None:
+            return None
+        other = Slice(first, item - first + 1, 0, 0, at.index)
+        for name in (RESULTS, PARTIAL):
+            found = self._packed(node, other, name)
+            if found is not None and found[-1] is not None:
+                return found[-1]._replace(moves=True)
+        return None
 
     def made(self, node: str, at: Slice | None, place: Index, tag: bytes, value: Any) -> Earlier:
         """A result of a child; of one that has several items as a pickle, because they may share what they return."""
@@ -130,7 +197,8 @@ class Parts:
         tags = b"".join(NO_TAG if each is None else each.tag for each in results)
         held = bytearray()
         pack_frames([*frames, tags], held.extend, NO_TAG)
-        self.store.put_blob(self._key(node, at, RESULTS), bytes(held))
+        name = PARTIAL if b"" in frames else RESULTS
+        self.store.put_blob(self._key(node, at, name), bytes(held))
         for each, frame in zip(results, frames, strict=True):
             if each is not None:
                 each.output.digest = self._digest(frame)
@@ -151,9 +219,9 @@ class Parts:
     def _load(self, node: str, place: Index) -> Any:
         return self.store.load(*self._names, node, index=place)
 
-    def _packed(self, node: str, at: Slice) -> list[Earlier | None] | None:
+    def _packed(self, node: str, at: Slice, name: str) -> list[Earlier | None] | None:
         """What a pack holds of the results of these items; None when it is not there."""
-        key = self._key(node, at, RESULTS)
+        key = self._key(node, at, name)
         try:
             packed = unpack(self.store.blob(key))
         except MissingError:
@@ -166,11 +234,12 @@ class Parts:
         for nth, place in enumerate(at.places[:count]):
             frame = packed.frame(nth)
             output = Output(None, self._digest(frame), _decoding(key, frame, place))
-            made.append(Earlier(tags[16 * nth : 16 * nth + 16], output, frame) if frame else None)
+            tag = tags[16 * nth : 16 * nth + 16]
+            made.append(Earlier(tag, output, frame, moves=name == PARTIAL) if frame else None)
         return made + [None] * (at.count - len(made))
 
     def _whole(self, node: str, at: Slice) -> list[Earlier]:
-        found = self._packed(node, at) or []
+        found = self._packed(node, at, RESULTS) or []
         whole = [each for each in found if each is not None]
         if len(whole) != at.count:
             key = self._key(node, at, RESULTS)
@@ -192,7 +261,7 @@ class Parts:
 
     def _part(self, node: Map, child: Slice) -> list[Output]:
         """The results of one child, read."""
-        last = next(each for each in node.body.nodes if each.id == node.body.output.node)
+        last = _last(node)
         if isinstance(last, Map) and not node.direct_pass:
             return [_list(each) for each in self._gathered(last, child, _one_by_one)]
         outputs = self.outputs(last.id, child)
@@ -202,11 +271,9 @@ class Parts:
 
     def _children(self, node: Map, at: Slice | None) -> Iterator[Slice]:
         """The children that a map had: its manifest line by line, because a million of them are many at once."""
-        key = self._key(node.over.node, at, MANIFEST)
+        key = self._key(node.over.node, at, LAYOUT if self._mending else MANIFEST)
         try:
-            for line in self.store.blob(key).splitlines():
-                if entry := line.strip(b"[], "):
-                    yield Slice.from_dict(json.loads(entry))
+            yield from (child for child, _ in _entries(self.store.blob(key)))
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(key, error) from error
 
@@ -225,6 +292,7 @@ class Packs:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, bytes] = OrderedDict()  # by key
+        self.layouts = Layouts()
 
     def span(self, store: TransientStore, key: str, start: int, end: int) -> bytes:
         """Bytes of a pack, by one request at most."""
@@ -238,6 +306,8 @@ class Packs:
         return first[start:end]
 
 
+S = TypeVar("S")
+T = TypeVar("T")
 _EachOf = Callable[[Callable[[Slice], list[Output]], Iterable[Slice]], Iterable[list[Output]]]
 
 
@@ -245,13 +315,23 @@ def _one_by_one(read: Callable[[Slice], list[Output]], children: Iterable[Slice]
     return map(read, children)
 
 
-def _bounded(
-    readers: ThreadPoolExecutor, read: Callable[[Slice], list[Output]], children: Iterable[Slice]
-) -> Iterator[list[Output]]:
-    """The parts in order, read by many at once, and never more than a block ahead."""
+def _bounded(readers: ThreadPoolExecutor, read: Callable[[S], T], children: Iterable[S]) -> Iterator[T]:
+    """What is read of each child, in order; by many at once, and never more than a block ahead."""
     left = iter(children)
     while block := list(islice(left, _BLOCK)):
         yield from readers.map(read, block)
+
+
+def _entries(manifest: bytes | bytearray) -> Iterator[tuple[Slice, bytes]]:
+    """The children in a manifest, each with its line."""
+    for line in manifest.splitlines():
+        if entry := bytes(line).strip(b"[], "):
+            yield Slice.from_dict(json.loads(entry)), entry
+
+
+def _last(node: Map) -> Call | Map:
+    """The node of a body whose result is the body's."""
+    return next(each for each in node.body.nodes if each.id == node.body.output.node)
 
 
 def _list(outputs: Sequence[Output]) -> Output:

@@ -24,6 +24,8 @@ from lokki.params import RESERVED, bind, coerce_each
 
 FILE = "lokki_flow.json"
 _LONGEST_RUN_ID = 200
+MENDING = "lokki_redrive"
+"""In an execution's input: it goes on with what an earlier one left under the run id."""
 _CONSOLE, _HINT = "Comment", "Insert your JSON here"  # what the AWS console suggests as an input
 
 Arguments = Mapping[str, tuple[tuple[Input, ...], Mapping[str, Input]]]
@@ -110,8 +112,11 @@ class Program(NamedTuple):
         return found
 
 
-def parameters(event: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool]:
-    """From the event of the first state: the parameters that were given, the run id, and whether results are reused."""
+def parameters(event: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool | str]:
+    """From the event of the first state: the parameters that were given, the run id, and whether results are reused.
+
+    An execution that mends a run is named in place of a plain yes.
+    """
     given = event.get("params")
     if given is None:
         given = {}
@@ -128,8 +133,9 @@ def parameters(event: Mapping[str, Any]) -> tuple[dict[str, Any], str, bool]:
     if run_id is not None and not cache:  # who reuses nothing must not find what another execution left
         run_id = f"{run_id}-{execution}"
     hint = {_CONSOLE} if given.get(_CONSOLE) == _HINT else set()
-    own = {name: value for name, value in given.items() if name not in {*RESERVED, *hint}}
-    return {**revive(json.loads(event.get("defaults", "{}"))), **own}, run_id or execution, cache
+    own = {name: value for name, value in given.items() if name not in {*RESERVED, MENDING, *hint}}
+    reuse = execution if cache and given.get(MENDING) else cache
+    return {**revive(json.loads(event.get("defaults", "{}"))), **own}, run_id or execution, reuse
 
 
 def arguments_of(graph: FlowGraph) -> dict[str, tuple[tuple[Input, ...], Mapping[str, Input]]]:

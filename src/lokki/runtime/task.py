@@ -72,7 +72,7 @@ class Task:
         self._here = here
         self._tell = tell
         self._own = own or None
-        self._parts = Parts(store, flow, state.run_id, cache=state.cache, packs=packs)
+        self._parts = Parts(store, flow, state.run_id, cache=state.cache, packs=packs, mending=state.mending)
         self._errors = f"{flow}/runs/{state.run_id}/errors"
         self._store = store
 
@@ -104,7 +104,7 @@ class Task:
             for at, place in enumerate(places):
                 given = {each: outputs[at] for each, outputs in sources.items()}
                 tag = self._tag(planned, given)
-                results.append(_same(there[at], tag))
+                results.append(there[at] if self._state.mending else _same(there[at], tag))
                 if results[-1] is not None:
                     continue
                 try:
@@ -114,7 +114,10 @@ class Task:
                     retried = retried or failure
         finally:
             results += there[len(results) :]  # what an earlier attempt or execution finished stays
-            if any(made is not None and made is not known for made, known in zip(results, there, strict=True)):
+            if any(
+                made is not None and (made is not known or made.moves)
+                for made, known in zip(results, there, strict=True)
+            ):
                 self._keep(_writes(node), results, places)
         if retried is not None:
             raise leaving(retried, LokkiRetryable) from None
