@@ -180,6 +180,8 @@ class Engine:
             process = self._process
             if process is None or process.stdin is None:
                 raise SimulationError("The engine has ended.")
+            if self._ended is not None:
+                raise self._ended
             number = next(self._numbers)
             self._answers[number] = answer
             with suppress(BrokenPipeError):
