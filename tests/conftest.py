@@ -8,7 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker_engine import docker, docker_engine  # noqa: F401 - fixtures for every test
+from tests.localstack_server import localstack, own_account  # noqa: F401 - fixtures for every test
 from tests.moto_server import aws, bucket, moto_server, relay, relay_server, s3  # noqa: F401 - fixtures for every test
+
+SERVICES = {"localstack": "localstack", "docker_engine": "docker"}
+"""By the fixture that leads to a service the marker of the tests that use it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a service, so that `-m "not docker"` leaves out all that do."""
+    for item in items:
+        for fixture in SERVICES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(SERVICES[fixture])
 
 
 @pytest.fixture(autouse=True)

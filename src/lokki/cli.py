@@ -20,7 +20,7 @@ from lokki.errors import LokkiError
 from lokki.outcome import INTERRUPTED, complain
 from lokki.params import usage
 
-_COMMANDS = ("run", "graph", "build", "simulate")
+_COMMANDS = ("run", "graph", "build", "simulate", "deploy", "destroy", "invoke", "show", "logs", "redrive")
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,7 +88,7 @@ def _command(name: str) -> Command:
 
 
 def _help(command: Command, flow: Flow, typed: str) -> dict[str, Any]:
-    rows = usage(flow.parameters)
+    rows = usage(flow.parameters) if command.takes else []
     width = max((len(f"{flag} {kind}") for flag, kind, _, _ in rows), default=0) + 4
     lines = [
         f"  {flag} {kind}".ljust(width) + ("required" if needed else f"default: {default}")
@@ -101,8 +101,8 @@ def _help(command: Command, flow: Flow, typed: str) -> dict[str, Any]:
         "description": f"{command.short[0].upper()}{command.short[1:]}.\n\n{command.text}",
         "epilog": "\n".join(
             [
-                *(["flow parameters:", *lines] if lines else ["The flow has no parameters."]),
-                "",
+                *(["flow parameters:", *lines, ""] if lines else []),
+                *(["The flow has no parameters.", ""] if command.takes and not lines else []),
                 "examples:",
                 *(f"  {typed} {'' if 'resume' in example else must}{example}".rstrip() for example in command.examples),
             ]

@@ -1,4 +1,4 @@
-"""The `lokki` command: run flow files, and look after what their runs left on this machine."""
+"""The `lokki` command: run flow files, look after what runs left on this machine, and look at what is deployed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lokki.outcome import complain
 from lokki.start import loading
 
 if TYPE_CHECKING:
+    from lokki.config import LokkiConfig
     from lokki.runs import RunRecord, Runs
 
 
@@ -25,6 +26,11 @@ _OF_FILES = {
     "graph": "print a flow's steps and maps",
     "build": "compile a flow for AWS",
     "simulate": "execute what a build would deploy, on this machine",
+    "deploy": "build a flow and bring it to AWS",
+    "invoke": "run a deployed flow",
+    "show": "show the runs of a deployed flow, or one in detail",
+    "redrive": "mend a run of a deployed flow",
+    "destroy": "remove a deployed flow from AWS",
 }
 
 
@@ -34,7 +40,9 @@ def console(argv: Sequence[str] | None = None) -> None:
 
 
 def _console_command(argv: list[str]) -> None:
-    parser = Parser(prog="lokki", description="Run flows and look after what their runs left on this machine.")
+    parser = Parser(
+        prog="lokki", description="Run flows, look after what runs left on this machine, look at deployed flows."
+    )
     parser.add_argument("--version", action="version", version=f"lokki {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     files = {}
@@ -46,9 +54,12 @@ def _console_command(argv: list[str]) -> None:
         each.add_argument(
             "file", metavar="FILE[:FLOW]", nargs="?", help="the flow file, and which flow if it has several"
         )
-    kept = commands.add_parser("list", help="list the runs that are kept here")
+    kept = commands.add_parser("list", help="list the runs that are kept here, or the flows that are deployed")
     kept.add_argument("flow", nargs="?", help="only the runs of this flow")
-    kept.add_argument("--json", action="store_true", help="one JSON object per run")
+    kept.add_argument("--aws", action="store_true", help="list the flows that are deployed, not runs on this machine")
+    kept.add_argument("--region", metavar="REGION", help="of deployed flows; default: aws.region")
+    kept.add_argument("--json", action="store_true", help="one JSON object per run or flow")
+    _deployed_commands(commands, argv)
     clean = commands.add_parser("clean", help="remove kept runs")
     clean.add_argument("flow", nargs="?", help="only the runs of this flow")
     clean.add_argument("--run-id", metavar="K", help="only this run")
@@ -67,15 +78,42 @@ def _console_command(argv: list[str]) -> None:
     _keeping_command(parser, options)
 
 
+def _deployed_commands(commands: Any, argv: list[str]) -> None:
+    """Add what works on a deployed flow without its file."""
+    runs = commands.add_parser("runs", help="list the executions of a deployed flow")
+    runs.add_argument("flow", help="the flow's name")
+    runs.add_argument("--limit", type=int, default=10, metavar="N", help="the newest N; default: 10")
+    runs.add_argument("--stack-name", metavar="NAME", help="the flow's stack; default: FLOW-stack")
+    runs.add_argument("--region", metavar="REGION", help="default: aws.region")
+    runs.add_argument("--json", action="store_true", help="one JSON object per execution")
+    logs = commands.add_parser("logs", help="print what a deployed flow has logged")
+    logs.add_argument("flow", help="the flow's name")
+    logs.add_argument("run", nargs="?", help="only this run")
+    if "logs" in argv:
+        from lokki.commands.logs import logs_options
+
+        logs_options(logs)
+
+
 def _keeping_command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     match options.command:
+        case "list" if options.aws:
+            _list_deployed(options)
         case "list":
+            if options.region:
+                parser.error("--region goes with --aws: runs on this machine have none")
             _list(options.flow, as_json=options.json)
+        case "runs" if options.limit < 1:
+            parser.error("--limit takes a number of 1 or more")
+        case "runs":
+            _show_runs(options)
+        case "logs":
+            _show_logs(options)
         case "clean":
             _clean(options.flow, options.run_id, ask=not options.yes)
         case "config":
             _show_config()
-        case "run" | "graph" | "build" | "simulate":
+        case command if command in _OF_FILES:
             parser.error(f"which file? lokki {options.command} FILE")
         case _:
             parser.print_help(sys.stderr)
@@ -134,15 +172,43 @@ def _list(flow: str | None, *, as_json: bool) -> None:
         return
     if not records:
         complain("No runs are kept here.")
-    rows = [("FLOW", "RUN ID", "STATUS", "STARTED", "TOOK")] if records else []
-    rows += [(each.flow, each.run_id, each.status, _local_time(each.started), _took(each)) for each in records]
+        return
+    rows = [(each.flow, each.run_id, each.status, _local_time(each.started), _took(each)) for each in records]
+    _print_table(("FLOW", "RUN ID", "STATUS", "STARTED", "TOOK"), *rows)
+
+
+def _list_deployed(options: argparse.Namespace) -> None:
+    import json
+
+    from lokki.aws.client import Aws
+    from lokki.aws.flows import deployed_flows
+
+    aws = Aws(_configuration(), options.region)
+    flows = [each for each in deployed_flows(aws) if options.flow in (None, each.name)]
+    if options.json:
+        for each in flows:
+            print(json.dumps(each.as_dict()))
+        return
+    if not flows:
+        what = "No flow" if options.flow is None else f"No flow named {options.flow!r}"
+        complain(f"{what} is deployed in {aws.region}.")
+        return
+    rows = [(each.name, _at(each.created), each.stack, each.arn) for each in flows]
+    _print_table(("FLOW", "CREATED", "STACK", "STATE MACHINE"), *rows)
+
+
+def _print_table(*rows: tuple[str, ...]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _local_time(instant: str) -> str:
-    return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S}"
+    return _at(datetime.fromisoformat(instant))
+
+
+def _at(when: datetime) -> str:
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _took(record: RunRecord) -> str:
@@ -176,12 +242,49 @@ def _runs() -> Runs:
     return Runs(load_config().local.state_dir)
 
 
-def _show_config() -> None:
-    from lokki.config import describe, load_config
+def _configuration() -> LokkiConfig:
+    from lokki.config import load_config
 
     config = load_config()
     for warning in config.warnings:
         complain(f"[WARNING] {warning}")
+    return config
+
+
+def _show_runs(options: argparse.Namespace) -> None:
+    import json
+
+    from lokki.aws.client import Aws
+    from lokki.aws.machines import find_machine
+    from lokki.aws.show import newest
+    from lokki.commands.logs import DEPLOY
+    from lokki.commands.show import took
+    from lokki.errors import ShowError
+
+    aws = Aws(_configuration(), options.region)
+    machine = find_machine(aws, options.flow, options.stack_name, kind=ShowError, deploy=DEPLOY)
+    runs = newest(aws, machine, options.limit)
+    if options.json:
+        for each in runs:
+            print(json.dumps(each.as_dict()))
+        return
+    if not runs:
+        complain(f"{machine.name} has not run yet.")
+        return
+    rows = [(each.name, each.run_id, each.status, _at(each.started), took(each.seconds)) for each in runs]
+    _print_table(("RUN", "RUN ID", "STATUS", "STARTED", "TOOK"), *rows)
+
+
+def _show_logs(options: argparse.Namespace) -> None:
+    from lokki.commands.logs import show_logs
+
+    show_logs(options.flow, _configuration(), options)
+
+
+def _show_config() -> None:
+    from lokki.config import describe
+
+    config = _configuration()
     rows = describe(config)
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for key, value, origin in rows:

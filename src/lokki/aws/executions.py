@@ -47,10 +47,23 @@ class Execution:
         """Under which id its results are kept: that in its input, else its name."""
         if not self.opened:
             return run_in(self.name) or self.name
+        return self._started_with()[1]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the flow in its input."""
+        return self._started_with()[0]
+
+    @property
+    def mends(self) -> bool:
+        """Whether it goes on with what an earlier one left, and runs nothing that is finished."""
+        return isinstance(self._started_with()[2], str)
+
+    def _started_with(self) -> tuple[dict[str, Any], str, bool | str]:
         try:
-            return parameters({"params": self.given, "execution": self.name})[1]
+            return parameters({"params": self.given, "execution": self.name})
         except ParameterError:  # which is how it ended
-            return self.name
+            return {}, self.name, False
 
     @property
     def over(self) -> bool:

@@ -1,17 +1,16 @@
 """Which flows are deployed in an account and region: found by the tags of their state machines, without a flow file.
 
 The tagging API answers for a whole region at once. Where it is refused, or does not know state machines, as in some
-stand-ins, every state machine is asked for its tags.
+stand-ins, every state machine and every stack is asked for its tags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from lokki.aws.client import Aws, refusals
-from lokki.errors import AwsError, nearest
 from lokki.frozen import frozen
 
 MANAGED = "lokki:managed"
@@ -36,6 +35,11 @@ class DeployedFlow:
     created: datetime
     stack: str
 
+    def as_dict(self) -> dict[str, str]:
+        """As JSON holds it."""
+        created = self.created.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return {"flow": self.name, "created": created, "stack": self.stack, "state_machine": self.arn}
+
 
 def deployed_flows(aws: Aws) -> list[DeployedFlow]:
     """The flows of the account in this region, by name."""
@@ -43,26 +47,9 @@ def deployed_flows(aws: Aws) -> list[DeployedFlow]:
         machines = {each["stateMachineArn"]: each for each in _machines(aws)}
         tags = _tagged(aws) if machines else {}
         if not machines.keys() & tags.keys():
-            tags = {arn: _tags(aws, arn) for arn in machines}
+            tags = {arn: _tags(aws, arn) for arn in machines} | _of_stacks(aws)
     found = [_flow(machines[arn], its) for arn, its in tags.items() if arn in machines and its.get(MANAGED) == "true"]
     return sorted(found, key=lambda flow: (flow.name, flow.arn))
-
-
-def find_flow(aws: Aws, name: str, kind: Callable[[str], AwsError] = AwsError) -> DeployedFlow:
-    """The deployed flow of this name.
-
-    Args:
-        aws: the account and region.
-        name: the flow's name.
-        kind: makes the error when there is none.
-    """
-    flows = deployed_flows(aws)
-    for flow in flows:
-        if flow.name == name:
-            return flow
-    known = [flow.name for flow in flows]
-    hint = nearest(name, known) or (f"; there is {', '.join(known[:10])}" if known else "; no flow is deployed there")
-    raise kind(f"Flow {name!r} is not deployed in {aws.region}{hint}. Another region is named by --region.")
 
 
 def _flow(machine: dict[str, Any], tags: dict[str, str]) -> DeployedFlow:
@@ -94,3 +81,20 @@ def _tagged(aws: Aws) -> dict[str, dict[str, str]]:
 def _tags(aws: Aws, arn: str) -> dict[str, str]:
     answer = aws.client("stepfunctions").list_tags_for_resource(resourceArn=arn)
     return {tag["key"]: tag["value"] for tag in answer["tags"]}
+
+
+def _of_stacks(aws: Aws) -> dict[str, dict[str, str]]:
+    """The tags of every stack that carries ours, by the state machine that it names."""
+    from botocore.exceptions import ClientError
+
+    found = {}
+    try:
+        for page in aws.client("cloudformation").get_paginator("describe_stacks").paginate():
+            for stack in page["Stacks"]:
+                outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
+                tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
+                if MANAGED in tags and stack["StackStatus"] != "DELETE_COMPLETE":
+                    found[outputs.get("StateMachineArn", "")] = {_STACK: stack["StackName"], **tags}
+    except ClientError:  # who may not see stacks has seen the state machines
+        return found
+    return found

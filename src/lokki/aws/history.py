@@ -7,8 +7,9 @@ and `map_counts` how far its children are.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from lokki.aws.client import Aws, refusals
@@ -16,6 +17,9 @@ from lokki.errors import AwsError
 from lokki.frozen import frozen, replace
 
 _FAILED = ("TaskFailed", "TaskTimedOut", "TaskStartFailed", "TaskSubmitFailed", "MapRunFailed")
+_REQUEST = re.compile(r"RequestId: [0-9a-f-]+ (Error: )?")
+SAID = re.compile(r"(?P<error>.*) \(in step '(?P<step>[^']+)'(?:, item (?P<index>[\d.]+): (?P<item>.*))?\)", re.DOTALL)
+"""The message of a step's own error, as it leaves a function."""
 _ENDED = {"ExecutionFailed": "FAILED", "ExecutionTimedOut": "TIMED_OUT", "ExecutionAborted": "ABORTED"}
 
 
@@ -54,12 +58,11 @@ class StateRun:
     worked: float = 0.0
     scheduled: datetime | None = None
     failed_at: datetime | None = None
-    last: datetime | None = None
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has been running as far as the history tells."""
-        return ((self.exited or self.last or self.entered) - self.entered).total_seconds()
+        """How long it took, or has been running."""
+        return ((self.exited or datetime.now(UTC)) - self.entered).total_seconds()
 
 
 @frozen
@@ -69,8 +72,13 @@ class Counts:
     total: int = 0
     succeeded: int = 0
     failed: int = 0
-    running: int = 0
-    pending: int = 0
+
+    def items(self, total: int, each: int) -> tuple[int, int]:
+        """About how many of all items are done, and how many failed; of a child that failed all its items did."""
+        if self.total and self.succeeded == self.total:
+            return total, 0
+        failed = min(total, self.failed * each)
+        return min(total - failed, self.succeeded * each), failed
 
 
 class History:
@@ -111,9 +119,9 @@ class History:
     def _take(self, event: Mapping[str, Any]) -> None:
         kind, when = event["type"], event["timestamp"]
         if kind.endswith("StateEntered"):
-            self.states.append(StateRun(event["stateEnteredEventDetails"]["name"], when, last=when))
+            self.states.append(StateRun(event["stateEnteredEventDetails"]["name"], when))
         elif self.states:
-            self.states[-1] = _after(replace(self.states[-1], last=when), kind, when, event)
+            self.states[-1] = _after(self.states[-1], kind, when, event)
 
 
 def _after(state: StateRun, kind: str, when: datetime, event: Mapping[str, Any]) -> StateRun:
@@ -163,15 +171,24 @@ def map_counts(aws: Aws, map_run: str, kind: Callable[[str], AwsError] = AwsErro
     """How far the children of a map are."""
     with refusals("look at a map's progress", kind):
         told = aws.client("stepfunctions").describe_map_run(mapRunArn=map_run)["itemCounts"]
-    lost = told.get("failed", 0) + told.get("timedOut", 0) + told.get("aborted", 0)
-    return Counts(
-        told.get("total", 0), told.get("succeeded", 0), lost, told.get("running", 0), told.get("pending", 0)
-    )
+    failed = told.get("failed", 0) + told.get(
+        "timedOut", 0
+    )  # those that were stopped because of others are no failures
+    return Counts(told.get("total", 0), told.get("succeeded", 0), failed)
 
 
 def message_in(cause: str) -> str:
     """What a cause says: that of a function is JSON, with the message in it."""
     try:
-        return str(json.loads(cause)["errorMessage"])
+        message = str(json.loads(cause)["errorMessage"])
     except (ValueError, KeyError, TypeError):
         return cause
+    return _REQUEST.sub("", message)
+
+
+def said_of(error: str, cause: str) -> str:
+    """The first line of what went wrong, without what only the state machine needs."""
+    message = message_in(cause).partition("\n")[0]
+    if told := SAID.fullmatch(message):
+        return told["error"]
+    return message if message.startswith(error) else f"{error}: {message}" if message else error

@@ -11,16 +11,19 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from hashlib import sha256
+from typing import Any
 
 from lokki.aws.client import Aws, code_of, refusals
 from lokki.builder.builder import Bundle
+from lokki.builder.package import Package
 from lokki.errors import DeployError, DockerNotAvailableError
 from lokki.frozen import frozen
 
 _PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
-_ECR = re.compile(r"(?P<host>(?P<account>[0-9]{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?)/(?P<path>.+)")
+_ECR = re.compile(
+    r"(?P<host>(?P<account>[0-9]{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?)/(?P<path>.+)"
+)
 _LONGEST_TAG = 128
 _DIGITS = 12
 _SHOWN = 15  # lines of a failed build
@@ -61,9 +64,7 @@ def images(bundle: Bundle) -> tuple[Image, ...]:
     place = "" if is_local(repository) else f"{repository}/"
     flow, tag = bundle.deployment.graph.name, image_tag(bundle)
     ends = {"lambdas": "", "batch": "-batch"}
-    return tuple(
-        Image(folder, f"{place}{flow}{ends[folder]}", tag, platform) for folder, _, platform in _built(bundle)
-    )
+    return tuple(Image(folder, f"{place}{flow}{ends[folder]}", tag, platform) for folder, _, platform in _built(bundle))
 
 
 def is_local(repository: str) -> bool:
@@ -78,9 +79,10 @@ def check_repository(bundle: Bundle, aws: Aws) -> None:
         return
     found = _ECR.fullmatch(f"{config.aws.image_repository.strip('/')}/x")
     if not found:
+        given = repr(config.aws.image_repository) if config.aws.image_repository else "not set"
         raise DeployError(
             "Lambda takes images from ECR only, and aws.image_repository is "
-            f"{config.aws.image_repository or 'not set'!r}: set it, as in "
+            f"{given}: set it, as in "
             f'"{aws.account}.dkr.ecr.{aws.region}.amazonaws.com/flows", or set lambda.package_type = "zip".'
         )
     if found["region"] != aws.region:
@@ -152,9 +154,7 @@ class Docker:
             raise DockerNotAvailableError("The docker command has gone away: install Docker, and deploy again.")
         return done
 
-    def _run(
-        self, *arguments: str, given: str = "", buildkit: str = "1"
-    ) -> subprocess.CompletedProcess[str] | None:
+    def _run(self, *arguments: str, given: str = "", buildkit: str = "1") -> subprocess.CompletedProcess[str] | None:
         """What the command did, None where there is no such command."""
         environment = {**os.environ, **_QUIET, "DOCKER_BUILDKIT": buildkit}
         try:
@@ -183,6 +183,7 @@ class Shipping:
         self._aws = aws
         self._bundle = bundle
         self._build_dir = build_dir
+        self._tell = tell
         self._docker = Docker(tell)
         self._images = images(bundle)
         self._signed_in: set[str] = set()
@@ -221,13 +222,8 @@ class Shipping:
 
     def _ready(self, found: re.Match[str]) -> None:
         """A repository that is there, in a registry that docker is signed in to."""
-        with refusals(f"create the repository {found['path']!r} in ECR", DeployError), _unless_there():
-            tags = {"lokki:managed": "true", "lokki:flow-name": self._bundle.deployment.graph.name}
-            self._ecr(found).create_repository(
-                registryId=found["account"],
-                repositoryName=found["path"],
-                tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-            )
+        if not self._exists(found):
+            self._create(found)
         if found["host"] in self._signed_in:
             return
         with refusals("sign in to ECR", DeployError):
@@ -236,7 +232,44 @@ class Shipping:
         self._docker.sign_in(found["host"], user, password)
         self._signed_in.add(found["host"])
 
-    def _ecr(self, found: re.Match[str]) -> object:
+    def _exists(self, found: re.Match[str]) -> bool:
+        from botocore.exceptions import ClientError
+
+        with refusals(f"look for the repository {found['path']!r} in ECR", DeployError):
+            try:
+                self._ecr(found).describe_repositories(registryId=found["account"], repositoryNames=[found["path"]])
+            except ClientError as error:
+                if code_of(error) == "RepositoryNotFoundException":
+                    return False
+                raise
+        return True
+
+    def _create(self, found: re.Match[str]) -> None:
+        self._tell(f"Creating repository {found['path']} in ECR ...")
+        with refusals(f"create the repository {found['path']!r} in ECR", DeployError):
+            tags = {"lokki:managed": "true", "lokki:flow-name": self._bundle.deployment.graph.name}
+            self._ecr(found).create_repository(
+                registryId=found["account"],
+                repositoryName=found["path"],
+                tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )
+
+    def _ecr(self, found: re.Match[str]) -> Any:
         if found["region"] == self._aws.region:
             return self._aws.client("ecr")
         return Aws(self._bundle.deployment.config, found["region"]).client("ecr")
+
+
+def _built(bundle: Bundle) -> Iterator[tuple[str, Package, str]]:
+    """What is built here: the folder, what is in it, and for which processor."""
+    config = bundle.deployment.config
+    if config.lambda_.package_type == "image":
+        yield "lambdas", bundle.functions, _PLATFORMS[config.lambda_.architecture]
+    if bundle.jobs is not None and not config.batch.image:
+        yield "batch", bundle.jobs, _PLATFORMS[config.batch.architecture]
+
+
+def _last(text: str) -> str:
+    """The last line that says something."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else ""

@@ -123,8 +123,6 @@ class _Pages:
         self._asked: dict[str, Any] = {"logGroupName": source.group, "startTime": start, "interleaved": True}
         if end is not None:
             self._asked["endTime"] = end
-        if source.prefix:
-            self._asked["logStreamNamePrefix"] = source.prefix
         self.group = source.group
 
     def lines(self) -> Iterator[Line]:
@@ -133,15 +131,15 @@ class _Pages:
         while True:
             page = self._client.filter_log_events(**self._asked, **more)
             for each in page["events"]:
-                if each["logStreamName"].startswith(self._source.prefix):
-                    yield self._line(each)
+                step = self._source.step_of(each["logStreamName"])
+                if step is not None:
+                    yield self._line(step, each)
             if not page.get("nextToken"):
                 return
             more = {"nextToken": page["nextToken"]}
 
-    def _line(self, event: dict[str, Any]) -> Line:
-        source, stream = self._source, event["logStreamName"]
-        return Line(event["timestamp"], source.step, source.group, stream, event["eventId"], event["message"])
+    def _line(self, step: str, event: dict[str, Any]) -> Line:
+        return Line(event["timestamp"], step, self.group, event["logStreamName"], event["eventId"], event["message"])
 
 
 def _present(pages: _Pages, missing: _Missing) -> Iterator[Line]:

@@ -308,4 +308,3 @@ def _many(value: Any) -> list[Any]:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
-

@@ -10,13 +10,13 @@ from typing import Any
 from lokki.aws.client import Aws
 from lokki.aws.executions import Execution, moment
 from lokki.aws.machines import Machine
-from lokki.errors import AwsError, InvokeError, StoreError
+from lokki.errors import InvokeError, MissingError
 from lokki.frozen import frozen
-from lokki.graph import FlowGraph, Map
+from lokki.graph import FlowGraph, Map, Node
 from lokki.runtime.invoke import Held, picked
-from lokki.runtime.parts import Parts
+from lokki.runtime.parts import LAYOUT, Parts
 from lokki.settings import LokkiConfig
-from lokki.store.protocol import OUTPUT, TransientStore, output_key
+from lokki.store.protocol import MANIFEST, OUTPUT, TransientStore, output_key, place_key
 from lokki.store.s3 import S3Store
 
 _ENTRY = 400  # bytes: no entry of a manifest is longer
@@ -58,7 +58,8 @@ def value_of(graph: FlowGraph, store: S3Store, machine: Machine, execution: Exec
     node = graph.node(output.node)
     run = _run_id(execution)
     _check_place(graph, store, machine, execution, run)
-    parts = Parts(store, machine.name, run, cache=False)
+    mending = execution.name if execution.mends or _was_mended(store, machine.name, run, node) else ""
+    parts = Parts(store, machine.name, run, mending=mending)
     at_end = parts.gathered(node, None) if isinstance(node, Map) else parts.outputs(node.id, None)
     return picked(output, {node.id: Held(at_end[0].value)})
 
@@ -83,13 +84,36 @@ def failed_children(store: TransientStore, flow: str, run: str, node: str, since
                 yield each
 
 
-def items_of(store: TransientStore, flow: str, run: str, manifest: str) -> tuple[int, int]:
-    """From a map's manifest: how many items it has in all, and how many each of its children."""
-    key = f"{flow}/runs/{run}/{manifest}"
+def items_of(store: TransientStore, flow: str, execution: Execution, manifest: str) -> tuple[int, int]:
+    """How many items a map is to run over in this execution, and how many each of its children has."""
+    folder = f"{flow}/runs/{execution.run_id}/{manifest.removesuffix(MANIFEST)}"
+    if execution.mends:  # its manifest has what was not finished, and may have gaps
+        children = [_entry(line) for line in store.blob(folder + MANIFEST).splitlines()]
+        counts = [each["count"] for each in children if each]
+        return sum(counts), max(counts, default=1)
+    try:
+        return _ends(store, folder + LAYOUT)  # it was mended since
+    except MissingError:
+        return _ends(store, folder + MANIFEST)
+
+
+def _ends(store: TransientStore, key: str) -> tuple[int, int]:
+    """From the first and the last entry, because there may be a million of them."""
     head, size = store.span(key, 0, _ENTRY)
     tail, _ = store.span(key, max(0, size - _ENTRY), size)
     first, last = _entry(head.split(b"\n")[0]), _entry(tail.rstrip().split(b"\n")[-1])
     return last.get("first", 0) + last.get("count", 0), first.get("count", 1)
+
+
+def _was_mended(store: TransientStore, flow: str, run: str, node: Node) -> bool:
+    """Whether the manifest of a map tells no longer of all its children."""
+    if not isinstance(node, Map):
+        return False
+    try:
+        store.span(place_key(flow, run, node.over.node, (), LAYOUT), 0, 0)
+    except MissingError:
+        return False
+    return True
 
 
 def _entry(line: bytes) -> Mapping[str, int]:
@@ -113,8 +137,3 @@ def _check_place(graph: FlowGraph, store: S3Store, machine: Machine, execution: 
         f"The execution succeeded, but its result lies at {url} and not at {expected}: what is deployed is not this "
         "flow file with this configuration. Deploy it again, or read the result from there."
     )
-
-
-def readable(error: Exception) -> bool:
-    """Whether what is wrong is only that something could not be looked up."""
-    return isinstance(error, StoreError | AwsError | ValueError | KeyError)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from lokki.aws.client import Aws, code_of, refusals
@@ -49,7 +50,7 @@ class State:
 
 @frozen
 class Event:
-    """Something that happened to a resource, or to the stack itself."""
+    """Something that happened to a resource, or to the stack itself; `token` names the request that led to it."""
 
     id: str
     at: datetime
@@ -57,6 +58,7 @@ class Event:
     kind: str
     status: str
     reason: str
+    token: str = ""
 
     @property
     def failed(self) -> bool:
@@ -81,6 +83,12 @@ class End:
     status: str
     state: State | None
     events: tuple[Event, ...]
+
+    @property
+    def stuck(self) -> tuple[Event, ...]:
+        """For each resource that could not be removed the last word on it."""
+        last = {each.logical: each for each in self.events if each.kind != _STACK}
+        return tuple(each for each in last.values() if each.status == "DELETE_FAILED")
 
     @property
     def failure(self) -> Event | None:
@@ -173,17 +181,24 @@ class Stack:
                 ChangeSetName=change_set, StackName=self.name, NextToken=answer["NextToken"]
             )
 
-    def execute(self, change_set: ChangeSet) -> None:
-        """Have CloudFormation do what it proposed."""
+    def execute(self, change_set: ChangeSet, token: str) -> None:
+        """Have CloudFormation do what it proposed; the events of that bear the token."""
         with self._refusals("start the change of stack"):
-            self._client().execute_change_set(ChangeSetName=change_set.id, StackName=self.name)
+            self._client().execute_change_set(
+                ChangeSetName=change_set.id, StackName=self.name, ClientRequestToken=token
+            )
 
     def forget(self, change_set: ChangeSet, *, new: bool) -> None:
-        """Remove a change set that will not be executed, and the empty stack that it made."""
+        """Remove a change set that will not be executed, and the empty stack that it made, unless others use that."""
         with self._refusals("remove the unused change set of stack"):
             self._client().delete_change_set(ChangeSetName=change_set.id, StackName=self.name)
-            if new:
-                self._client().delete_stack(StackName=change_set.stack_id or self.name)
+        there = self.state() if new else None
+        if there is None or there.status != "REVIEW_IN_PROGRESS" or (change_set.stack_id or there.id) != there.id:
+            return
+        with self._refusals("remove the empty stack"):
+            others = self._client().list_change_sets(StackName=self.name)["Summaries"]
+            if all(each["StackId"] != there.id for each in others):
+                self._client().delete_stack(StackName=there.id)
 
     def remove(self) -> None:
         """Have CloudFormation remove the stack and all that is in it."""
@@ -191,10 +206,20 @@ class Stack:
             self._client().delete_stack(StackName=self.name)
 
     def newest_event(self) -> str:
-        """The id of the latest event, from which on to watch."""
+        """The id of the latest event, from which on to watch; nothing where there is no event yet."""
         with self._refusals("read the events of stack"):
             events = self._client().describe_stack_events(StackName=self.name)["StackEvents"]
         return str(events[0]["EventId"]) if events else ""
+
+    def work(self, stack_id: str) -> Event | None:
+        """The event with which that began which is under way; None when nothing is."""
+        begun = None
+        for event in self._latest(stack_id):
+            if event.kind == _STACK:
+                if not event.status.endswith("_IN_PROGRESS") or event.status == "REVIEW_IN_PROGRESS":
+                    break
+                begun = event
+        return begun
 
     def watch(self, stack_id: str, after: str, tell: Callable[[Event], object]) -> End:
         """Wait until what was begun after the event `after` has ended; `tell` hears of each event, in time order."""
@@ -215,23 +240,27 @@ class Stack:
 
     def _events(self, stack_id: str, after: str) -> list[Event]:
         """The events after one, oldest first."""
-        found: list[Event] = []
+        return [*takewhile(lambda each: each.id != after, self._latest(stack_id))][::-1]
+
+    def _latest(self, stack_id: str) -> Iterator[Event]:
+        """The events, newest first."""
         more: dict[str, str] = {}
+        while True:
+            page = self._page(stack_id, more)
+            yield from map(_event, page["StackEvents"])
+            if not page.get("NextToken"):
+                return
+            more = {"NextToken": page["NextToken"]}
+
+    def _page(self, stack_id: str, more: Mapping[str, str]) -> Mapping[str, Any]:
         with self._refusals("read the events of stack"):
-            while True:
-                try:
-                    page = self._client().describe_stack_events(StackName=stack_id, **more)
-                except self._client().exceptions.ClientError as error:
-                    if "does not exist" in str(error):
-                        return found[::-1]
-                    raise
-                for each in page["StackEvents"]:
-                    if each["EventId"] == after:
-                        return found[::-1]
-                    found.append(_event(each))
-                if not page.get("NextToken"):
-                    return found[::-1]
-                more = {"NextToken": page["NextToken"]}
+            try:
+                page: Mapping[str, Any] = self._client().describe_stack_events(StackName=stack_id, **more)
+            except self._client().exceptions.ClientError as error:
+                if "does not exist" in str(error):
+                    return {"StackEvents": []}
+                raise
+            return page
 
     def _refusals(self, doing: str) -> AbstractContextManager[None]:
         return refusals(f"{doing} {self.name!r}", self._kind)
@@ -266,4 +295,5 @@ def _event(told: Mapping[str, Any]) -> Event:
         _STACK if own else told["ResourceType"],
         told["ResourceStatus"],
         told.get("ResourceStatusReason") or "",
+        told.get("ClientRequestToken") or "",
     )

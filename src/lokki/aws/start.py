@@ -95,8 +95,8 @@ def users_of(aws: Aws, machine: Machine, run_id: str) -> list[Execution]:
 def _check(aws: Aws, machine: Machine, run_id: str) -> None:
     if not _RUN_ID.fullmatch(run_id):
         raise InvokeError(
-            f"{run_id!r} cannot be a run id: it has up to 80 letters, digits, '-', '_' and '.', and starts with neither "
-            "'.' nor '-'."
+            f"{run_id!r} cannot be a run id: "
+            "it has up to 80 letters, digits, '-', '_' and '.', and starts with neither '.' nor '-'."
         )
     for each in users_of(aws, machine, run_id):
         raise InvokeError(

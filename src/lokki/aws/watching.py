@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from lokki.aws.client import Aws
 from lokki.aws.executions import Execution, read
-from lokki.aws.history import Counts, History, StateRun, map_counts, message_in
+from lokki.aws.history import Counts, History, StateRun, map_counts, said_of
 from lokki.aws.machines import DENIED, Definition, Place
 from lokki.aws.pace import Pace
 from lokki.aws.results import items_of
@@ -62,7 +62,7 @@ def watch(
         if now.over:
             break
         pace.wait()
-    tell(RunFinished(now.name, flow, _STATUS.get(now.status, "failed"), now.seconds, now.error))
+    tell(RunFinished(now.name, flow, _STATUS.get(now.status, "failed"), now.seconds, _said(now)))
     return now
 
 
@@ -95,7 +95,7 @@ class _Teller:
             return False
         try:
             states = self._history.read()
-            return any([self._state(at, states[at]) for at in range(self._begun, len(states))])
+            return sum(self._state(at, states[at]) for at in range(self._begun, len(states))) > 0
         except AwsError as error:
             if error.code not in DENIED:
                 raise
@@ -119,7 +119,7 @@ class _Teller:
         def items() -> tuple[int, int]:
             if self._store is None or not place.manifest:
                 return 0, 1
-            return items_of(self._store, self._flow, self._execution.run_id, place.manifest)
+            return items_of(self._store, self._flow, self._execution, place.manifest)
 
         return _MapTeller(self._aws, self._execution.name, place, items, self._tell)
 
@@ -129,22 +129,20 @@ class _Teller:
             self._tell(StepStarted(run, node))
         seen = len(before.failed) if before else 0
         for number, each in enumerate(state.failed[seen:], seen + 1):
-            self._tell(StepRetried(run, node, number, each.delay, _short(each.error, each.cause)))
+            self._tell(StepRetried(run, node, number, round(each.delay, 1), said_of(each.error, each.cause)))
         if state.exited is None:
             return
         again = max(0, state.attempts - 1)
         if state.status == "SUCCEEDED":
             self._tell(StepFinished(run, node, again, state.seconds))
         else:
-            self._tell(StepFailed(run, node, again, state.seconds, _short(state.error, state.cause), ""))
+            self._tell(StepFailed(run, node, again, state.seconds, said_of(state.error, state.cause), ""))
 
 
 class _MapTeller:
     """Tells how far a map is. Step Functions counts its children; a manifest says how many items that is."""
 
-    def __init__(
-        self, aws: Aws, run: str, place: Place, items: Callable[[], tuple[int, int]], tell: Listener
-    ) -> None:
+    def __init__(self, aws: Aws, run: str, place: Place, items: Callable[[], tuple[int, int]], tell: Listener) -> None:
         self._aws = aws
         self._names = (run, place.node, place.inside[0].node if place.inside else place.node)
         self._items = items
@@ -164,9 +162,10 @@ class _MapTeller:
             self._begin(counts)
         if not self._begun:
             return False
-        done, failed = self._scaled(counts)
+        done, failed = counts.items(self._total, self._each)
         if state.exited is not None:
             self._over = True
+            done, failed = (self._total, 0) if state.status == "SUCCEEDED" else (done, failed)
             self._tell(MapFinished(*self._names, self._total, done, failed, state.seconds))
             return True
         new = (done, failed) != self._last
@@ -183,19 +182,10 @@ class _MapTeller:
             self._total = max(total, counts.total)
         self._tell(MapStarted(*self._names, self._total))
 
-    def _scaled(self, counts: Counts) -> tuple[int, int]:
-        """Items done and failed; of a child that failed all count as failed."""
-        if counts.total and counts.succeeded == counts.total:
-            return self._total, 0
-        done = min(self._total, counts.succeeded * self._each)
-        return done, min(self._total - done, counts.failed * self._each)
+
+def _said(ended: Execution) -> str:
+    return said_of(ended.error, ended.cause) if ended.error else ""
 
 
 def _running(state: StateRun) -> float:
     return time.time() - state.entered.timestamp()
-
-
-def _short(error: str, cause: str) -> str:
-    """The first line of what went wrong."""
-    message = message_in(cause).partition("\n")[0]
-    return message if message.startswith(error) else f"{error}: {message}" if message else error

@@ -31,7 +31,7 @@ class LogText:
         said = facts(line.text)
         first = f"{_local(line.at)} "
         if said is None:
-            return first + self._shaded(line.text, f"{line.step}: ", _indented(line.text.rstrip()))
+            return first + self._shaded(f"{line.step}: ", _indented(line.text))
         level = str(said["level"])
         return first + self._tagged(level, f"{_place(said, line.step)}: {_indented(_message(said))}")
 
@@ -39,9 +39,9 @@ class LogText:
         colour = _COLOURS.get(level, "") if self._coloured else ""
         return f"{colour}[{level}]{_PLAIN} {text}" if colour else f"[{level}] {text}"
 
-    def _shaded(self, whole: str, step: str, text: str) -> str:
+    def _shaded(self, step: str, text: str) -> str:
         """A line of somebody else's as it is, in the colour of what it tells."""
-        colour = _colour(whole) if self._coloured else ""
+        colour = _colour(text) if self._coloured else ""
         return f"{step}{colour}{text}{_PLAIN}" if colour else step + text
 
 
@@ -49,7 +49,7 @@ class JsonText:
     """A line as a JSON object: itself if it is one, else its text with when, where and by whom it was written."""
 
     def __call__(self, line: Line) -> str:
-        text = line.text.strip()
+        text = line.text.rstrip()
         if _is_object(text):
             return text
         at = datetime.fromtimestamp(line.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -81,7 +81,8 @@ def _message(said: Mapping[str, Any]) -> str:
 
 
 def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
+    """With its further lines indented; Lambda writes the lines of a traceback with returns between them."""
+    return "\n    ".join(text.rstrip().replace("\r\n", "\n").replace("\r", "\n").split("\n"))
 
 
 def _colour(text: str) -> str:

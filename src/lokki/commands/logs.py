@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lokki.commands.log_text import JsonText, LogText
 from lokki.commands.shared import Command, configuration, logging_options
@@ -17,16 +17,23 @@ from lokki.outcome import INTERRUPTED, complain
 
 if TYPE_CHECKING:
     from lokki.aws.client import Aws
+    from lokki.aws.executions import Execution
+    from lokki.aws.log_sources import Source
     from lokki.aws.logs import Line
+    from lokki.aws.machines import Machine
     from lokki.config import LokkiConfig
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _USUAL = timedelta(hours=1)
+_EARLY = timedelta(seconds=5)  # clocks differ
+_AFTER = timedelta(minutes=1)  # reports and the last words of jobs come after the end
+DEPLOY = "python FILE deploy (lokki list --aws tells which flows are)"
+"""How a flow is deployed, for whoever has only its name."""
 
 
 def logs_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `logs`, all but the run."""
-    parser.add_argument("--start", metavar="TIME", help="from when on, as in 2026-05-01T14:30, 30m or 2h; default: 1h")
+    parser.add_argument("--start", metavar="TIME", help="from when on, as in 2026-05-01T14:30, 30m or 2h")
     parser.add_argument("--end", metavar="TIME", help="until when, likewise; default: now")
     parser.add_argument("--tail", action="store_true", help="go on with what comes, until Ctrl-C")
     parser.add_argument("--step", metavar="STEP", help="only what this step says")
@@ -45,20 +52,50 @@ def show_logs(flow: str, config: LokkiConfig, options: argparse.Namespace) -> No
     """
     from lokki.aws.client import Aws
     from lokki.aws.log_sources import log_sources
+    from lokki.aws.machines import find_machine
 
-    now = datetime.now(UTC)
-    start, end = _window(options, now)
+    start, end = window = _window(options, datetime.now(UTC))
     aws = Aws(config, options.region)
-    sources = log_sources(aws, flow, stack_name=options.stack_name, step=options.step)
+    machine = find_machine(aws, flow, options.stack_name, kind=LogsError, deploy=DEPLOY)
+    sources = log_sources(aws, machine, options.step)
+    run = _run(aws, machine, options) if options.run else None
+    if run is not None:
+        start, end = _of_execution(run, options, window)
+    run_id = run.run_id if run is not None else options.run
     text = JsonText() if options.json else LogText(coloured=_coloured())
     if options.tail:
-        _follow(aws, sources, start, options.run, text)
-        return
-    _read(aws, sources, (start, end), options.run, text)
+        _follow(aws, sources, start, run_id, text)
+    else:
+        _read(aws, sources, (start, end), run_id, text)
+
+
+def _run(aws: Aws, machine: Machine, options: argparse.Namespace) -> Execution | None:
+    """The execution that is meant; AWS forgets it after a while, and then the times must be given."""
+    from lokki.aws.executions import find_execution
+
+    try:
+        return find_execution(aws, machine, options.run, LogsError)
+    except LogsError:
+        if options.start:
+            return None
+        raise
+
+
+def _of_execution(
+    run: Execution, options: argparse.Namespace, given: tuple[datetime, datetime]
+) -> tuple[datetime, datetime]:
+    """The times in which an execution logs, where no others are given."""
+    start = given[0] if options.start else run.started - _EARLY
+    end = given[1] if options.end or run.stopped is None else min(given[1], run.stopped + _AFTER)
+    return start, max(start, end)
 
 
 def _read(
-    aws: Aws, sources: Any, window: tuple[datetime, datetime], run: str | None, text: Callable[[Line], str]
+    aws: Aws,
+    sources: tuple[Source, ...],
+    window: tuple[datetime, datetime],
+    run: str | None,
+    text: Callable[[Line], str],
 ) -> None:
     from lokki.aws.log_runs import OfRun
     from lokki.aws.logs import read
@@ -76,7 +113,9 @@ def _read(
         )
 
 
-def _follow(aws: Aws, sources: Any, start: datetime, run: str | None, text: Callable[[Line], str]) -> None:
+def _follow(
+    aws: Aws, sources: tuple[Source, ...], start: datetime, run: str | None, text: Callable[[Line], str]
+) -> None:
     import time
 
     from lokki.aws.log_runs import OfRun
@@ -96,8 +135,9 @@ def _follow(aws: Aws, sources: Any, start: datetime, run: str | None, text: Call
 
 def _print(lines: Iterable[Line], text: Callable[[Line], str]) -> int:
     count = 0
-    for count, line in enumerate(lines, 1):
+    for line in lines:
         _write(text(line))
+        count += 1
     return count
 
 
@@ -121,8 +161,8 @@ def _window(options: argparse.Namespace, now: datetime) -> tuple[datetime, datet
     """From when to when; all times know their zone."""
     if options.tail and options.end:
         raise LogsError("--tail goes on until Ctrl-C: leave out --end.")
-    start = moment(options.start, "--start", now) if options.start else now - _USUAL
     end = moment(options.end, "--end", now) if options.end else now
+    start = moment(options.start, "--start", now) if options.start else end - _USUAL
     if start > end and not options.tail:
         raise LogsError(f"--start ({_told(start)}) lies after {'--end' if options.end else 'now'} ({_told(end)}).")
     return start, end
@@ -177,10 +217,12 @@ def _logs(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[st
 
 COMMAND = Command(
     "print what the deployed flow has logged",
-    "Merges the logs of all functions and Batch jobs in the order of time: what lokki says of each step and item, what\n"
-    "the steps print, and what Lambda reports. Times are local unless they name their zone.",
+    "Merges the logs of all functions and Batch jobs in the order of time: what lokki says of each step and item,\n"
+    "what the steps print, and what Lambda reports: of the last hour, or of all of a run. Times are local unless they\n"
+    "name their zone.",
     ("", "--start 2h --run ID", "--tail --step STEP", "--json"),
     _options,
     _logs,
     needs=False,
+    takes=False,
 )

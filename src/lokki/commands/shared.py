@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     "--run-id", "--resume", "--executor", "--workers", "--log-format", "--log-level", "--format", "--help",
-    "--items-limit", "--json", "--compare",
+    "--items-limit", "--json", "--compare", "--stack-name", "--region", "--run", "--no-wait", "--items", "--step",
+    "--confirm", "--force", "--plan", "--image-tag", "--data", "--start", "--end", "--tail", "--result",
 )  # fmt: skip
 
 
@@ -32,6 +33,7 @@ class Command(NamedTuple):
         options: adds its options.
         run: carries it out: the flow, how a COMMAND is typed, the options, and the words that are the flow's flags.
         needs: whether the flow's required parameters must be given.
+        takes: whether it takes the flow's parameters at all.
     """
 
     short: str
@@ -40,6 +42,7 @@ class Command(NamedTuple):
     options: Callable[[argparse.ArgumentParser, Flow], None]
     run: Callable[[Flow, str, argparse.Namespace, list[str]], None]
     needs: bool = True
+    takes: bool = True
 
 
 def logging_options(parser: argparse.ArgumentParser, flow: Flow, default: Any) -> None:

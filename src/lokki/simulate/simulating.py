@@ -22,7 +22,7 @@ from lokki.graph import FlowGraph, Map
 from lokki.jsonable import plain
 from lokki.runtime.invoke import Held, picked
 from lokki.runtime.parts import Parts
-from lokki.runtime.program import parameters
+from lokki.runtime.program import MENDING, parameters
 from lokki.sentences import utc_now
 from lokki.settings import LokkiConfig
 from lokki.simulate.engine import Engine, Execution, Function, Job, Machine
@@ -118,15 +118,15 @@ class Simulation:
         value: Any = None
         errors: tuple[StepError, ...] = ()
         if execution.status == "SUCCEEDED":
-            value = self._result(store, run_id)
+            value = self._result(store, run_id, execution.name if (given or {}).get(MENDING) else "")
         else:
             errors = tuple(self._errors(store, f"{self._name}/runs/{run_id}/errors", started))
         return Outcome(self.bundle, execution, value, errors, (*execution.substitutions, *self._substitutions()))
 
-    def _result(self, store: S3Store, run_id: str) -> Any:
+    def _result(self, store: S3Store, run_id: str, mending: str) -> Any:
         output = self._graph.output
         node = self._graph.node(output.node)
-        parts = Parts(store, self._name, run_id, cache=False)
+        parts = Parts(store, self._name, run_id, mending=mending)
         at_end = parts.gathered(node, None) if isinstance(node, Map) else parts.outputs(node.id, None)
         return picked(output, {node.id: Held(at_end[0].value)})
 

@@ -1,0 +1,345 @@
+"""Deploying a built flow: checks, a plan from CloudFormation, the uploads, and the change of the stack.
+
+The steps are apart, so that whoever leads through them can ask in between. Nothing is changed before `carry_out`, but
+that CloudFormation holds a change set, which leaving the `with` block removes again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from lokki.aws import reasons
+from lokki.aws.client import Aws
+from lokki.aws.images import Shipping, image_tag
+from lokki.aws.live_code import renew
+from lokki.aws.plan import Plan, compared, with_entries
+from lokki.aws.stacks import NEVER_CREATED, ChangeSet, End, Event, Stack, State
+from lokki.aws.templates import FUNCTION, Template
+from lokki.aws.upload import LARGEST_SENT, Bucket, template_key
+from lokki.builder.builder import Bundle
+from lokki.builder.package import ZIP
+from lokki.errors import AwsError, DeployError
+from lokki.frozen import frozen
+
+_GOOD = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+_RECORD = "lokki-code-"  # begins the names of change sets that only record what the functions have already
+_WHOLE = "lokki-"
+Tell = Callable[[str], object]
+
+
+@frozen
+class Proposal:
+    """What a deployment would do; `change_set` is None where CloudFormation could not be asked yet."""
+
+    plan: Plan
+    change_set: ChangeSet | None
+    code_only: bool
+
+    @property
+    def nothing(self) -> bool:
+        """Whether what is deployed is what was built."""
+        return not self.plan.creates and (self.change_set is None or self.change_set.empty)
+
+
+@frozen
+class Deployed:
+    """What a deployment did.
+
+    Attributes:
+        outputs: of the stack.
+        functions: those that were given their code directly.
+        recording: whether CloudFormation is still recording that.
+    """
+
+    outputs: Mapping[str, str]
+    functions: tuple[str, ...] = ()
+    recording: bool = False
+
+
+class Deployer:
+    """One deployment of a built flow.
+
+    Args:
+        build_dir: where the build was written to; images are built from there.
+        name: of the stack.
+        tell: hears what is being done.
+        force: send everything, also what is there already, and change the whole stack rather than code alone.
+        sleep: waits between two looks.
+    """
+
+    def __init__(
+        self,
+        aws: Aws,
+        bundle: Bundle,
+        build_dir: str,
+        name: str,
+        *,
+        tell: Tell,
+        force: bool = False,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.name = name
+        self.bucket = Bucket(aws, bundle.deployment.config.aws.artifact_bucket)
+        self._aws = aws
+        self._bundle = bundle
+        self._tell = tell
+        self._force = force
+        self._sleep = sleep
+        self._flow = bundle.deployment.graph.name
+        self._stack = Stack(aws, name, DeployError, sleep)
+        self._shipping = Shipping(aws, bundle, build_dir, tell)
+        self._text = bundle.files["template.yaml"]
+        self._state: State | None = None
+        self._open: ChangeSet | None = None
+        self._has_bucket = False
+        self._began = ""  # what was set going in AWS, in words
+
+    def __enter__(self) -> Deployer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open is None:
+            return
+        change_set, self._open = self._open, None
+        try:
+            self._stack.forget(change_set, new=self._state is None)
+        except AwsError as refusal:
+            self._tell(f"The change set {change_set.id} is left in CloudFormation; it does nothing. {refusal}")
+
+    # --- before anything is changed
+
+    def check(self) -> None:
+        """Refuse, in one sentence, what would fail later: credentials, bucket, docker, the state of the stack."""
+        _ = self._aws.account
+        self._has_bucket = self.bucket.exists()
+        self._shipping.check()
+        self._state = self._settled()
+        if self._state is not None and self._state.status != "REVIEW_IN_PROGRESS":
+            self._check_ours(self._state)
+
+    @property
+    def lacks_bucket(self) -> bool:
+        """Whether the artifact bucket has to be created first."""
+        return not self._has_bucket
+
+    def make_bucket(self) -> None:
+        """Create the artifact bucket."""
+        self.bucket.make()
+        self._has_bucket = True
+
+    @property
+    def remains(self) -> str:
+        """What is left of a stack of this name that can only be removed; nothing if there is no such thing."""
+        dead = self._state is not None and self._state.status in NEVER_CREATED
+        return reasons.remains(self._state) if dead and self._state is not None else ""
+
+    def clear(self) -> None:
+        """Remove what is left of such a stack."""
+        if self._state is None:
+            return
+        after = self._stack.newest_event()
+        self._stack.remove()
+        end = self._stack.watch(self._state.id, after, lambda _: None)
+        if end.state is not None:
+            raise DeployError(reasons.failed(end, self.name, self._template({})))
+        self._state = None
+
+    def plan(self) -> Proposal:
+        """What would change. CloudFormation is asked, where it can be."""
+        fresh = self._state is None or self._state.status in NEVER_CREATED
+        parameters = self._parameters()
+        new = self._template(parameters)
+        old = None if fresh else self._deployed()
+        plan = compared(old, new)
+        if self._is_same(old, new, plan):
+            return Proposal(Plan(()), None, code_only=False)
+        if self.remains or (self.lacks_bucket and len(self._text) > LARGEST_SENT):
+            return Proposal(plan, None, code_only=False)
+        fast = plan.code_only and not self._force
+        self._open = change_set = self._stack.propose(
+            f"{_RECORD if fast else _WHOLE}{uuid.uuid4().hex[:12]}",
+            self._as_argument(),
+            parameters,
+            {"lokki:managed": "true", "lokki:flow-name": self._flow},
+            new=fresh,
+        )
+        if change_set.empty:
+            return Proposal(Plan((), plan.creates), change_set, code_only=False)
+        whole = with_entries(plan, change_set.entries, new)
+        return Proposal(whole, change_set, fast and whole.code_only)
+
+    # --- the change
+
+    def carry_out(self, proposal: Proposal) -> Deployed:
+        """Do what was proposed, and wait until it is done."""
+        new = self._template(self._parameters())
+        self._ship(new)
+        live = self._code_first(new) if proposal.code_only else ()
+        recording = bool(live)
+        if not proposal.nothing and proposal.change_set is not None:
+            after = self._stack.newest_event()
+            self._execute(proposal, live=bool(live))
+            if not live:
+                self._watched(proposal.change_set.stack_id, after, new)
+        if self._force and not proposal.plan.creates:
+            self._tell("Giving all functions their code again ...")
+            live = renew(self._aws, new, self._sleep)
+        state = self._stack.state()
+        if state is None:
+            raise DeployError(_gone(self.name))
+        place = new.outputs.get("CodeLocation", {}).get(
+            "Value", ""
+        )  # the stack names the earlier one while it is updated
+        return Deployed({**state.outputs, "CodeLocation": place}, live, recording)
+
+    def standing(self) -> str:
+        """What is going on in AWS, for somebody who leaves before the end."""
+        if not self._began:
+            return f"Nothing was changed: stack {self.name!r} is as it was."
+        watch = reasons.aws_command(self._aws, "describe-stack-events", self.name)
+        return f"{self._began} Watch it: {watch}"
+
+    # --- checks
+
+    def _settled(self) -> State | None:
+        """The state of the stack, once nothing is under way; our own record of new code is waited for."""
+        state = self._stack.state()
+        begun = self._stack.work(state.id) if state is not None and state.busy else None
+        if state is not None and state.busy and _records(state, begun):
+            self._tell("CloudFormation is still recording the code of the last deployment: waiting for it ...")
+            self._stack.watch(state.id, "", lambda _: None)
+            state = self._stack.state()
+        if state is not None and state.busy:
+            raise DeployError(reasons.under_way(state, begun, self._aws))
+        if state is not None and (why := reasons.blocked(state, self._aws)):
+            raise DeployError(why)
+        return state
+
+    def _check_ours(self, state: State) -> None:
+        ours = state.ours or Template(self._stack.template()).ours
+        flow = state.tags.get("lokki:flow-name") or state.parameters.get("FlowName", "")
+        if not ours:
+            raise DeployError(
+                f"Stack {self.name!r} was not made by lokki, and deploying would replace all that is in it: choose "
+                "another name with --stack-name."
+            )
+        if flow and flow != self._flow:
+            raise DeployError(
+                f"Stack {self.name!r} is that of the flow {flow!r}, and deploying would replace it: choose another "
+                "name with --stack-name."
+            )
+
+    # --- templates
+
+    def _parameters(self) -> dict[str, str]:
+        return {**Template(self._text.decode()).parameters, "ImageTag": image_tag(self._bundle)}
+
+    def _template(self, parameters: Mapping[str, str]) -> Template:
+        return Template(self._text.decode(), {**self._pseudo(), **parameters})
+
+    def _deployed(self) -> Template:
+        assert self._state is not None
+        return Template(self._stack.template(), {**self._pseudo(), **self._state.parameters})
+
+    def _pseudo(self) -> dict[str, str]:
+        aws = self._aws
+        return {"AWS::Region": aws.region, "AWS::AccountId": aws.account, "AWS::Partition": aws.partition}
+
+    def _is_same(self, old: Template | None, new: Template, plan: Plan) -> bool:
+        """Whether nothing at all differs, so that CloudFormation need not be asked."""
+        if old is None or self._state is None or self._state.status not in _GOOD or not self._state.ours:
+            return False
+        return not plan.changes and old.outputs == new.outputs and old.parameters == new.parameters
+
+    def _as_argument(self) -> dict[str, str]:
+        if len(self._text) <= LARGEST_SENT:
+            return {"TemplateBody": self._text.decode()}
+        key = template_key(self._bundle.deployment.root.replace("${FlowName}", self._flow), self._text)
+        self.bucket.put(key, self._text, "application/yaml")
+        return {"TemplateURL": self.bucket.url(key)}
+
+    # --- steps of the change
+
+    def _ship(self, new: Template) -> None:
+        """Bring code to where AWS fetches it: images to their registry, the zip to the bucket."""
+        self._shipping.ship(again=self._force)
+        package = self._bundle.files.get(ZIP)
+        functions = list(new.of(FUNCTION).values())
+        if package is None or not functions:
+            return
+        key = functions[0].properties["Code"]["S3Key"]
+        if self.bucket.put(key, package, "application/zip", again=self._force):
+            self._tell(f"Uploaded the code: s3://{self.bucket.name}/{key}")
+        else:
+            self._tell(f"The code is in the bucket already: s3://{self.bucket.name}/{key}")
+
+    def _code_first(self, new: Template) -> tuple[str, ...]:
+        """New code for the functions themselves, which takes seconds; CloudFormation does the same again afterwards.
+
+        It has to: its record of the stack names the code of each function. Were the record left behind, an update that
+        fails would be rolled back to code older than what runs, and going back to the recorded code would be no
+        change to CloudFormation. The change set that is executed next names the code that the functions have by then,
+        so nobody need wait for it; the next deployment does, if it comes that soon. Should that update fail,
+        CloudFormation puts its old code back and says UPDATE_ROLLBACK_COMPLETE with the old template, so the next plan
+        shows the new code as a change once more.
+        """
+        self._began = (
+            f"Functions of stack {self.name!r} are getting new code, some may have it: deploy again to finish."
+        )
+        try:
+            return renew(self._aws, new, self._sleep)
+        except AwsError as error:
+            self._tell(f"{error} CloudFormation changes the whole stack instead.")
+            return ()
+
+    def _execute(self, proposal: Proposal, *, live: bool) -> None:
+        assert proposal.change_set is not None
+        work = "creation" if proposal.plan.creates else "update"
+        try:
+            before, self._began = self._began, f"The {work} of stack {self.name!r} goes on in AWS."
+            self._stack.execute(proposal.change_set, f"{_RECORD if live else _WHOLE}{uuid.uuid4().hex[:12]}")
+            self._open = None
+        except AwsError as error:
+            self._began = before
+            raise self._overtaken(error) from error
+
+    def _overtaken(self, error: AwsError) -> AwsError:
+        """Why a change set could not be executed: most likely somebody else was quicker."""
+        state = self._stack.state()
+        if state is not None and state.busy:
+            return DeployError(reasons.under_way(state, self._stack.work(state.id), self._aws))
+        if error.code in ("ChangeSetNotFound", "InvalidChangeSetStatus", "ValidationError"):
+            return DeployError(f"Stack {self.name!r} was changed since the plan was made: deploy again. ({error})")
+        return error
+
+    def _watched(self, stack_id: str, after: str, names: Template) -> None:
+        def tell(event: Event) -> None:
+            if line := reasons.told(event, names):
+                self._tell(f"  {line}")
+
+        try:
+            end: End = self._stack.watch(stack_id, after, tell)
+        except AwsError as error:
+            raise DeployError(f"{error} {self.standing()}") from error
+        self._began = ""
+        if end.state is None or end.status.startswith("DELETE_"):
+            raise DeployError(_gone(self.name))
+        if end.status not in _GOOD:
+            raise DeployError(reasons.failed(end, self.name, names))
+
+
+def _records(state: State, begun: Event | None) -> bool:
+    """Whether the work on a stack only records code that the functions have already."""
+    return f"/{_RECORD}" in state.change_set or (begun is not None and begun.token.startswith(_RECORD))
+
+
+def _gone(name: str) -> str:
+    return (
+        f"Stack {name!r} was removed by somebody else while it was being deployed. What had been uploaded is still in "
+        "the bucket: deploy again."
+    )
