@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,13 @@ def project(at_home: Path, bucket: str, between: Between, docker: DockerStandIn)
 
 def arrived(endpoint: str, repository: str, name: str) -> None:
     """Let ECR know an image that was pushed, as the registry would."""
-    manifest = (
-        '{"schemaVersion": 2, "layers": [], "config": {"digest": "sha256:' + f'{hash(name) & (1 << 256) - 1:064x}"}}}}'
+    config = {"digest": f"sha256:{sha256(name.encode()).hexdigest()}"}
+    client(endpoint, "ecr").put_image(
+        repositoryName=repository,
+        imageManifest=json.dumps({"schemaVersion": 2, "layers": [], "config": config}),
+        imageManifestMediaType="application/vnd.docker.distribution.manifest.v2+json",
+        imageTag=name.rpartition(":")[2],
     )
-    tag = name.rpartition(":")[2]
-    client(endpoint, "ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
 
 
 def image_of(endpoint: str, project: Project) -> str:
@@ -78,7 +82,7 @@ def test_local_images_are_built_and_stay(project: Project, docker: DockerStandIn
     project.toml = '[lambda]\narchitecture = "arm64"\n'
     project.done("deploy", "--plan")
     assert docker.words("build") == []
-    project.refused("deploy", "--confirm")  # moto's Lambda wants its images from ECR
+    project.run("deploy", "--confirm")  # whether moto's Lambda takes such a name is its matter
     (built,) = docker.words("build")
     assert built[:3] == ["--platform", "linux/arm64", "--tag"]
     assert re.fullmatch(rf"{project.flow}:{TAG}", built[3])
@@ -90,10 +94,13 @@ def test_an_image_is_built_and_pushed_once(
     project: Project, docker: DockerStandIn, between: Between, moto_server: str
 ) -> None:
     ecr, repository = client(moto_server, "ecr"), f"flows/{project.flow}"
+    in_registry: list[str] = []
 
     def pushed(*_: Any) -> None:
         for name in docker.names("pushed"):
-            arrived(moto_server, repository, name)
+            if name not in in_registry:
+                arrived(moto_server, repository, name)
+                in_registry.append(name)
 
     between.replies["cloudformation ExecuteChangeSet"] = pushed
     _, said = project.done("deploy", "--confirm")
@@ -226,7 +233,7 @@ def test_a_sign_in_that_is_refused_says_why(project: Project, between: Between) 
 def test_on_aws_functions_come_from_ecr_of_the_same_region(
     project: Project, docker: DockerStandIn, repository: str, words: str
 ) -> None:
-    # The endpoint that AWS's own variable names is that of AWS itself, as far as the flow is concerned.
+    # A stand-in for AWS takes any repository, so the configuration names none; only the account is asked for there.
     from lokki.aws.client import Aws
     from lokki.aws.images import check_repository
     from lokki.builder.builder import compile_flow

@@ -43,7 +43,7 @@ def forget(
     node: Map,
     items: Collection[int],
 ) -> int:
-    """Remove what a run left of these items, and of all that comes after their map; returns how many keys went.
+    """Remove what a run left of these items, and of all that comes after their map; returns how much went.
 
     Args:
         client: an S3 client.
@@ -55,28 +55,35 @@ def forget(
         node: the map.
         items: the places of the items in it.
     """
-    keys = sorted({*_of_items(store, graph.name, run, node, items), *_after(store, graph, run, node)})
+    keys, emptied = _of_items(store, graph.name, run, node, items)
+    if not keys and not emptied:
+        return 0
+    keys = sorted({*keys, *_after(store, graph, run, node)})
     for start in range(0, len(keys), _AT_ONCE):
         names = [{"Key": f"{prefix}/{key}" if prefix else key} for key in keys[start : start + _AT_ONCE]]
         with refusals("remove the results that are to be made again", InvokeError):
             client.delete_objects(Bucket=bucket, Delete={"Objects": names, "Quiet": True})
-    return len(keys)
+    return len(keys) + emptied
 
 
-def _of_items(store: TransientStore, flow: str, run: str, node: Map, items: Collection[int]) -> Iterator[str]:
+def _of_items(store: TransientStore, flow: str, run: str, node: Map, items: Collection[int]) -> tuple[list[str], int]:
+    """The keys of what was made of items; where others lie beside them, they are taken out of the pack and counted."""
+    keys, emptied = [], 0
     for each in node.body.walk():
         here = folder(flow, run, each.id)
         for key in store.keys(here):
             match key.removeprefix(f"{here}/").split("/"):
                 case [first, name] if first.isdecimal() and name in (RESULTS, PARTIAL):
                     if _emptied(store, f"{here}/{first}", name, {item - int(first) for item in items}):
-                        yield key
+                        emptied += 1
+                        keys += [key] if name == RESULTS else []
                 case [first, *_] if first.isdecimal() and int(first) in items:
-                    yield key
+                    keys.append(key)
+    return keys, emptied
 
 
 def _emptied(store: TransientStore, place: str, name: str, gone: Collection[int]) -> bool:
-    """Take items out of a pack; says whether the pack itself is to be removed."""
+    """Take items out of a pack: what is left of it is partial; says whether any of them was in it."""
     packed = unpack(store.blob(f"{place}/{name}"))
     count = len(packed) - 1
     if not any(0 <= item < count for item in gone):
@@ -85,7 +92,7 @@ def _emptied(store: TransientStore, place: str, name: str, gone: Collection[int]
     frames = [b"" if item in gone else packed.frame(item) for item in range(count)]
     pack_frames([*frames, packed.frame(count)], held.extend, packed.tag)
     store.put_blob(f"{place}/{PARTIAL}", bytes(held))
-    return name == RESULTS
+    return True
 
 
 def _after(store: TransientStore, graph: FlowGraph, run: str, node: Map) -> Iterator[str]:

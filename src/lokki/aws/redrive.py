@@ -56,10 +56,10 @@ def redrive(
         store = store_of(aws, machine, config)
         bucket, prefix = store.bucket, store.prefix
         gone = forget(aws.client("s3"), bucket, prefix, store, graph, run, node, items)
-        if not gone:
+        if not gone and earlier.status == "SUCCEEDED":
             listed = ", ".join(map(str, sorted(items)))
             raise InvokeError(
-                f"Run {run!r} has no results of items {listed} of {node.label!r}; they run if they exist."
+                f"Run {run!r} has no results of items {listed} of {node.label!r}."
             )
     given = earlier.given if isinstance(earlier.given, dict) else {}
     params = {name: value for name, value in given.items() if name not in _NOT_PARAMETERS}
