@@ -215,8 +215,8 @@ def relay_server(moto_server: str) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def relay(relay_server: Relay) -> Relay:
+def relay(relay_server: Relay) -> Iterator[Relay]:
     """A relay in front of the shared server; it passes everything on until it is told otherwise."""
+    yield relay_server
     relay_server.instead = lambda asked: None
     relay_server.asked.clear()
-    return relay_server
