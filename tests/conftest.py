@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +18,8 @@ SERVICES = {"localstack": "localstack", "docker_engine": "docker"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a service, so that `-m "not docker"` leaves out all that do.
-
-    And name each test the same in every process that collects it: no address of an object is in its name.
-    """
-    seen: Counter[str] = Counter()
+    """Mark the tests that need a service, so that `-m "not docker"` leaves out all that do."""
     for item in items:
-        name = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)
-        seen[name] += 1
-        item._nodeid = name if seen[name] == 1 else f"{name}-{seen[name]}"
         for fixture in SERVICES.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(SERVICES[fixture])
 

@@ -97,6 +97,9 @@ class Touchy:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return "Touchy()"
+
 
 def producing(hint: Any) -> StepNode:
     def source() -> Any:
