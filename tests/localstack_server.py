@@ -98,3 +98,15 @@ def _answers(endpoint: str) -> bool:
             return bool(answer.status == 200)
     except (OSError, HTTPException):
         return False
+
+
+def settled(account: LocalStack, stack: str) -> None:
+    """Wait until CloudFormation has nothing to do."""
+    from threading import Event
+
+    while (
+        account.client("cloudformation")
+        .describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+        .endswith("_IN_PROGRESS")
+    ):
+        Event().wait(0.1)

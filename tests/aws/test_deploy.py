@@ -28,7 +28,7 @@ from tests.aws.projects import (
     refusal_of,
     stack_says,
 )
-from tests.localstack_server import REGION, LocalStack
+from tests.localstack_server import REGION, LocalStack, settled
 from tests.moto_server import Reply, refusal
 
 OUTPUT = re.compile(r"✓ Deployed stack '(?P<stack>[\w-]+)'\n(State Machine (?P<machine>\S+)\n)?Code +(?P<code>\S+)\n")
@@ -484,18 +484,6 @@ def test_a_creation_that_fails_on_localstack_is_explained_and_made_good(own_acco
     out, said = project.done("deploy", "--confirm")
     assert f"Removed what was left of stack '{project.stack}'." in said
     assert OUTPUT.search(out)
-
-
-def settled(account: LocalStack, stack: str) -> None:
-    """Wait until CloudFormation has nothing to do."""
-    from threading import Event
-
-    while (
-        account.client("cloudformation")
-        .describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
-        .endswith("_IN_PROGRESS")
-    ):
-        Event().wait(0.1)
 
 
 def result_of(account: LocalStack, out: str, bucket: str) -> Any:

@@ -17,7 +17,7 @@ from lokki.runtime.layout import PARTIAL, RESULTS
 from lokki.settings import AwsConfig
 from lokki.store.s3 import S3Store
 from tests.aws.projects import Project
-from tests.localstack_server import REGION
+from tests.localstack_server import REGION, LocalStack, settled
 from tests.runtime.machine import Machine
 
 FLOCK = """
@@ -55,8 +55,7 @@ def rung(log: Path) -> dict[str, int]:
 
 
 @pytest.mark.localstack
-@pytest.mark.usefixtures("own_account")
-def test_a_run_is_mended_by_code_that_was_repaired(at_home: Path) -> None:
+def test_a_run_is_mended_by_code_that_was_repaired(own_account: LocalStack, at_home: Path) -> None:
     log = at_home / "log"
     log.mkdir()
     project = Project(at_home / "project", {"LOKKI_AWS_REGION": REGION}, text=FLOCK)
@@ -80,6 +79,7 @@ def test_a_run_is_mended_by_code_that_was_repaired(at_home: Path) -> None:
     assert out == "420\n"
     assert rung(log) == {"0": 1, "5": 1}
     assert "has no results of items 77" in project.refused("redrive", "--run", "spring", "--items", "77")
+    settled(own_account, project.stack)
     project.done("destroy", "--confirm", "--data")
 
 
