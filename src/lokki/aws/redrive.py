@@ -58,9 +58,7 @@ def redrive(
         gone = forget(aws.client("s3"), bucket, prefix, store, graph, run, node, items)
         if not gone and earlier.status == "SUCCEEDED":
             listed = ", ".join(map(str, sorted(items)))
-            raise InvokeError(
-                f"Run {run!r} has no results of items {listed} of {node.label!r}."
-            )
+            raise InvokeError(f"Run {run!r} has no results of items {listed} of {node.label!r}.")
     given = earlier.given if isinstance(earlier.given, dict) else {}
     params = {name: value for name, value in given.items() if name not in _NOT_PARAMETERS}
     return start(aws, machine, {**params, MENDING: True}, run)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lokki.commands.shared import Command, configuration, given, logging_options, made
+from lokki.commands.shared import Command, configuration, given, in_bytes, logging_options, made
 from lokki.decorators import Flow
 from lokki.outcome import complain
 
@@ -67,33 +67,26 @@ def _files(bundle: Bundle) -> Iterator[str]:
         folders.setdefault(path.partition("/")[0] if "/" in path else "", []).append(path)
     for folder, paths in sorted(folders.items(), reverse=True):
         if len(paths) > _SHOWN:
-            yield f"{folder + '/':<24} {_size(sum(len(bundle.files[path]) for path in paths)):>10}  {len(paths)} files"
+            total = in_bytes(sum(len(bundle.files[path]) for path in paths))
+            yield f"{folder + '/':<24} {total:>10}  {len(paths)} files"
             continue
-        yield from (f"{path:<24} {_size(len(bundle.files[path])):>10}" for path in paths)
+        yield from (f"{path:<24} {in_bytes(len(bundle.files[path])):>10}" for path in paths)
 
 
 def _code(bundle: Bundle) -> str:
     package: Package = bundle.functions
-    largest = ", ".join(f"{name} {_size(size)}" for name, size in package.largest[:3])
+    largest = ", ".join(f"{name} {in_bytes(size)}" for name, size in package.largest[:3])
     if not package.zipped:
         where = (
             ""
             if bundle.deployment.config.aws.image_repository
             else " on this machine (aws.image_repository is not set)"
         )
-        return f"an image{where}; {_size(package.unzipped)} besides the packages that it installs ({largest})"
+        return f"an image{where}; {in_bytes(package.unzipped)} besides the packages that it installs ({largest})"
     from lokki.builder.package import MOST_UNZIPPED
 
-    limit = f"{_size(package.unzipped)} of the {_size(MOST_UNZIPPED)} that Lambda takes unzipped"
-    return f"a zip of {_size(package.zipped)}; {limit} ({largest})"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000 or unit == "MB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
+    limit = f"{in_bytes(package.unzipped)} of the {in_bytes(MOST_UNZIPPED)} that Lambda takes unzipped"
+    return f"a zip of {in_bytes(package.zipped)}; {limit} ({largest})"
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lokki.commands.asking import agreed
-from lokki.commands.shared import Command, configuration, given, logging_options, option
+from lokki.commands.shared import Command, configuration, given, in_bytes, logging_options, option
 from lokki.decorators import Flow
 from lokki.errors import DestroyError
 from lokki.frozen import replace
@@ -15,8 +15,6 @@ from lokki.outcome import INTERRUPTED, complain
 
 if TYPE_CHECKING:
     from lokki.aws.destroy import Data, Remover
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def _destroy_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
@@ -82,20 +80,12 @@ def _remove_data(remover: Remover, data: Data, yes: bool) -> None:
         complain(f"There is nothing of the flow in s3://{data.bucket}/{data.root}/.")
         return
     each = " and ".join(f"{number:,} object{'s' * (number != 1)} in {kind}/" for kind, number in data.objects.items())
-    if not agreed(f"Remove {each} ({_size(data.size)}) of s3://{data.bucket}/{data.root}/?", yes, DestroyError):
+    if not agreed(f"Remove {each} ({in_bytes(data.size)}) of s3://{data.bucket}/{data.root}/?", yes, DestroyError):
         complain("The data stays.")
         return
     removed = remover.remove_data(data)
     kept = " The bucket keeps old versions of them." if remover.keeps_versions else ""
     print(f"✓ Removed {removed:,} object{'s' * (removed != 1)}.{kept}")
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 COMMAND = Command(

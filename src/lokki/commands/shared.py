@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lokki.config import LokkiConfig
     from lokki.graph import FlowGraph
 
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 _OPTIONS = (
     "--run-id", "--resume", "--executor", "--workers", "--log-format", "--log-level", "--format", "--help",
     "--items-limit", "--json", "--compare", "--stack-name", "--region", "--run", "--no-wait", "--items", "--step",
@@ -102,3 +103,23 @@ def made(flow: Flow, params: Mapping[str, Any]) -> FlowGraph:
     except Exception as error:
         complain(user_trace(error).rstrip())
         raise RunError(f"The flow function {flow.fn.__name__!r} failed before any step ran.") from error
+
+
+def at_least_one(text: str) -> int:
+    """What an option that takes a number of 1 or more was given."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"it takes a number of 1 or more, not {text!r}")
+    return number
+
+
+def in_bytes(count: float) -> str:
+    """So many bytes, as people read them."""
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lokki.commands.invoke import Commands, as_json, failure_lines
-from lokki.commands.shared import Command, configuration, logging_options, made
+from lokki.commands.shared import Command, at_least_one, configuration, logging_options, made
 from lokki.decorators import Flow
 from lokki.errors import LokkiError, ParameterError, ShowError
 from lokki.outcome import complain, print_result
@@ -26,7 +26,7 @@ _SHORTEST = 60  # seconds from which on fractions do not matter
 
 
 def _show_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    parser.add_argument("--n", type=_at_least_one, default=10, metavar="N", help="how many runs; default: 10")
+    parser.add_argument("--n", type=at_least_one, default=10, metavar="N", help="how many runs; default: 10")
     parser.add_argument("--run", metavar="ID", help="this run in detail: its name, run id or ARN")
     parser.add_argument("--result", action="store_true", help="with --run: print the value that it returned")
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
@@ -176,16 +176,6 @@ def table(rows: Sequence[tuple[str, ...]]) -> Iterable[str]:
 def took(seconds: float) -> str:
     """How long something took."""
     return f"{seconds:.1f}s" if seconds < _SHORTEST else str(timedelta(seconds=round(seconds)))
-
-
-def _at_least_one(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"it takes a number of 1 or more, not {text!r}")
-    return number
 
 
 COMMAND = Command(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lokki.commands.shared import Command, configuration, given, logging_options, made, option
+from lokki.commands.shared import Command, at_least_one, configuration, given, logging_options, made, option
 from lokki.decorators import Flow
 from lokki.outcome import complain, print_result
 
@@ -24,7 +24,7 @@ _LOGGED = 20  # lines of a failed execution's log that are shown
 
 
 def _simulate_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    option(parser, flow, "--items-limit", type=_at_least_one, metavar="N", help="run at most N items of each map")
+    option(parser, flow, "--items-limit", type=at_least_one, metavar="N", help="run at most N items of each map")
     option(parser, flow, "--compare", action="store_true", help="also run locally, and fail when the results differ")
     option(parser, flow, "--json", action="store_true", help="print the result and all figures as one JSON object")
     logging_options(parser, flow, default=argparse.SUPPRESS)
@@ -207,16 +207,6 @@ def _print_json(outcome: Outcome, agrees: bool | None) -> None:
         "substitutions": list(outcome.substitutions),
     }
     print(json.dumps({name: each for name, each in told.items() if each not in (None, "")}))
-
-
-def _at_least_one(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"it takes a number of 1 or more, not {text!r}")
-    return number
 
 
 COMMAND = Command(
