@@ -57,6 +57,7 @@ _MODULES = (
     "start",
 )
 
+_JOBS_ONLY = f"{RUNTIME}/runtime/batch.py"  # jobs are images
 _DOCKERFILE = "Dockerfile"
 _HANDLER = '''"""The entry of every function of this flow; the environment says which step this one runs."""
 
@@ -142,7 +143,8 @@ def lambda_files(
     """
     shipped = _shipped(source, {HANDLER: _HANDLER.encode(), PROGRAM: program})
     if config.lambda_.package_type == "zip":
-        return _zip_package({**installed, **shipped})
+        needed = {path: content for path, content in shipped.items() if path != _JOBS_ONLY}
+        return _zip_package({**installed, **needed})
     return _image_package("lambdas", function_image, image_for(config, python), source, shipped, requirements)
 
 
