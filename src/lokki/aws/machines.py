@@ -174,8 +174,8 @@ def _below(part: Mapping[str, Any]) -> str:
 
 def _resource(arn: str) -> str:
     """The name in an ARN, without a version."""
-    parts = arn.split(":", 6)
-    return parts[-1].removeprefix("job-definition/").partition(":")[0]
+    _, is_job, job = arn.partition("job-definition/")
+    return (job if is_job else arn.split(":", 6)[-1]).partition(":")[0]
 
 
 def _of_stack(aws: Aws, name: str, kind: Callable[[str], AwsError], deploy: str, *, needed: bool) -> Machine | None:
