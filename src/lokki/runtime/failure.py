@@ -11,7 +11,15 @@ from lokki.errors import LokkiError
 _MESSAGE = 2_000  # characters of a message that are told
 _TRACE = 8_000  # characters of a traceback that are told from its beginning, and as many from its end
 _SENT = 8_000  # characters of a traceback that travel with an error through the state machine, which takes 32 KiB
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
+
+
+def leave_out(package: str) -> None:
+    """Leave the frames of a package that is built on this one out of users' tracebacks too."""
+    global _ours  # noqa: PLW0603 - read for every frame of every traceback
+    folder = os.path.abspath(package) + os.sep
+    if folder not in _ours:
+        _ours = (*_ours, folder)
 
 
 class Cancelled(LokkiError):
@@ -53,7 +61,7 @@ class StepFailure(LokkiError):
         if where not in getattr(self.cause, "__notes__", ()):
             self.cause.add_note(where)
         trace = self.cause.__traceback__
-        while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_ours):
             trace = trace.tb_next
         return self.cause.with_traceback(trace)
 
@@ -115,7 +123,7 @@ def user_trace(error: BaseException) -> str:
 
     told = traceback.TracebackException.from_exception(error)
     for each in _chained(told):
-        each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(_OURS)]
+        each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(_ours)]
     text = "".join(told.format())
     return text if len(text) <= 2 * _TRACE else f"{text[:_TRACE]}\n[...]\n{text[-_TRACE:]}"
 

@@ -1,0 +1,240 @@
+"""`@component`: a function with a place to run. Calling it runs it there, and records the call.
+
+A component is a step of lokki with a placement: the same kernel calls it, tries it again and tells of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import textwrap
+import warnings
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from types import CodeType
+from typing import Any, overload
+
+from lokki.chain import StepNode
+from lokki.errors import nearest
+from lokki.frozen import frozen
+from lokki.source import fingerprint
+from twingraph.errors import ComponentError, ComponentTypeError
+from twingraph.lineage import parent_hashes
+from twingraph.placement import Placement, placement
+from twingraph.platforms.base import platform as find_platform
+from twingraph.results import Result
+from twingraph.retries import Retries, retries
+from twingraph.runs import scope
+
+_PARENTS = ("parent_hash", "parent_hashes")
+_warned: set[tuple[str, str]] = set()
+
+
+@frozen
+class Cache:
+    """How long a recorded result may be used again: so many seconds, or None for ever."""
+
+    ttl: float | None = None
+
+
+class Component:
+    """A function with a place to run; made by `@component`.
+
+    Attributes:
+        fn: the function as it was written; calling it runs it here and records nothing.
+        name: what its calls are known by.
+        placement: where and with what it runs.
+        retry: when it is tried again.
+        cache: how long a recorded result may be used again, or None.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], name: str, placement: Placement, retry: Retries, cache: Cache | None = None
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self.placement = placement
+        self.retry = retry
+        self.cache = cache
+        self._own_parents = {each for each in _PARENTS if each in self.signature.parameters}
+        _namedtuple_for(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+        """Run it where it is placed; in a pipeline, see `twingraph.pipelines`."""
+        return scope().call(self, args, kwargs, submit=False)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Result:
+        """Start it, and go on: the result waits when it is read."""
+        return scope().call(self, args, kwargs, submit=True)
+
+    def map(self, items: Iterable[Any], **kwargs: Any) -> list[Result]:
+        """Start it for each item, and go on; the results are in the order of the items."""
+        return [self.submit(each, **kwargs) for each in items]
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return Component(self.fn.__get__(instance, owner), self.name, self.placement, self.retry, self.cache)
+
+    def __repr__(self) -> str:
+        return f"<component {self.name} on {self.placement.platform}>"
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """What it can be called with."""
+        return inspect.signature(self.fn)
+
+    @cached_property
+    def source(self) -> str:
+        """The text of the function, where there is one."""
+        try:
+            return textwrap.dedent(inspect.getsource(self.fn))
+        except (OSError, TypeError):
+            return ""
+
+    @property
+    def code_hash(self) -> str:
+        """What changes when the code does."""
+        return self._fingerprint if not getattr(self.fn, "__closure__", None) else fingerprint(self.fn).hex()
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.fn).hex()
+
+    @property
+    def code(self) -> CodeType | None:
+        """The compiled code, of a function that has one."""
+        return getattr(self.fn, "__code__", None)
+
+    def accepted(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]:
+        """The arguments for the function, and the parents that are named; a wrong argument is a TypeError."""
+        named = dict(kwargs)
+        given = tuple(
+            named[each] if each in self._own_parents else named.pop(each) for each in _PARENTS if each in named
+        )
+        try:
+            self.signature.bind(*args, **named)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() {error}{self._did_you_mean(named)}") from None
+        return args, named, parent_hashes(self.name, *given) if given else ()
+
+    def inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by name, defaults included."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def _did_you_mean(self, named: Mapping[str, Any]) -> str:
+        known = self.signature.parameters
+        unknown = [each for each in named if each not in known]
+        return nearest(unknown[0], known).rstrip("?") + "?" if unknown and nearest(unknown[0], known) else ""
+
+
+@overload
+def component(fn: Callable[..., Any], /) -> Component: ...
+@overload
+def component(
+    *,
+    platform: str = "local",
+    docker_image: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    retry_policy: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    resources: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    cache: bool | Mapping[str, Any] = False,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Component]: ...
+def component(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    platform: str = "local",
+    docker_image: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    retry_policy: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    resources: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    cache: bool | Mapping[str, Any] = False,
+    name: str | None = None,
+) -> Component | Callable[[Callable[..., Any]], Component]:
+    """Make a function a component.
+
+    Args:
+        fn: the function.
+        platform: where it runs: "local", "docker", "kubernetes", "lambda" or "batch".
+        docker_image: the container image; by default one of this Python.
+        config: what else the platform is told, in its own words.
+        retry_policy: when to try again: `max_attempts`, `backoff`, `initial_delay`, `max_delay`, `exceptions`.
+        timeout: seconds that an attempt may take, 0 for no limit; by default what `config` says, or 300.
+        resources: `cpu`, `memory` and `gpu`, on every platform alike.
+        environment: environment variables that the component sees.
+        labels: what people find its calls by.
+        cache: use the recorded result of an earlier call of the same code with the same inputs: True, or
+            `{"ttl": seconds}`.
+        name: what its calls are known by; by default the function's name.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Component:
+        called = _name(function, name)
+        known = find_platform(platform)
+        placed = placement(
+            called,
+            platform=platform,
+            image=docker_image,
+            config=config,
+            timeout=timeout,
+            resources=resources,
+            environment=environment,
+            labels=labels,
+        )
+        _warn_of_unknown(called, platform, known.options, placed.config)
+        return Component(function, called, placed, retries(retry_policy, called), _cache(called, cache))
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _name(function: Any, name: str | None) -> str:
+    if isinstance(function, Component | StepNode) or not callable(function):
+        raise ComponentTypeError(f"@component goes on a plain function, not on {function!r:.60}.")
+    called = name or getattr(function, "__name__", "") or type(function).__name__
+    if not isinstance(called, str) or not re.fullmatch(r"[^\s#/]+", called):
+        raise ComponentError(f"A component needs a name without spaces, # and /, and {called!r} is none: give name=...")
+    return called
+
+
+def _cache(component: str, told: bool | Mapping[str, Any]) -> Cache | None:
+    if isinstance(told, bool):
+        return Cache() if told else None
+    if not isinstance(told, Mapping) or set(told) - {"ttl"}:
+        raise ComponentError(f"Component {component!r}: cache takes True, False or {{'ttl': seconds}}, not {told!r}.")
+    seconds = told.get("ttl")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+        raise ComponentError(f"Component {component!r}: cache['ttl'] takes seconds, more than 0, not {seconds!r}.")
+    return Cache(seconds)
+
+
+def _warn_of_unknown(component: str, platform: str, known: Iterable[str], config: Mapping[str, Any]) -> None:
+    for key in config:
+        if key not in known and (platform, key) not in _warned:
+            _warned.add((platform, key))
+            near = nearest(str(key), known) or f"; it knows {', '.join(sorted(known))}."
+            warnings.warn(
+                f"Component {component!r}: platform {platform!r} knows no config key {key!r}{near}", stacklevel=4
+            )
+
+
+def _namedtuple_for(fn: Any) -> None:
+    """A function that uses `namedtuple` without importing it gets it, as the documentation's first example wants."""
+    names = getattr(fn, "__globals__", None)
+    code = getattr(fn, "__code__", None)
+    if names is not None and code is not None and "namedtuple" in code.co_names:
+        names.setdefault("namedtuple", namedtuple)

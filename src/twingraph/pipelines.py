@@ -1,0 +1,259 @@
+"""`@pipeline`: a plain function whose calls of components become the nodes of a graph that grows as it runs.
+
+Loops and conditions over results decide the graph. A pipeline that is called inside another is a part of its graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from twingraph.calls import inside
+from twingraph.errors import ComponentError, ComponentTypeError
+from twingraph.events import Listener, NodeFailed, NodeFinished, NodeStarted
+from twingraph.handling import Ending, handling
+from twingraph.lineage import new_hash
+from twingraph.notifications import Notifier, channels
+from twingraph.results import Result, outputs
+from twingraph.runs import Execution, Plan, checked_graph_config, execute, inside_of
+from twingraph.schedules import Cron, cron
+from twingraph.scopes import Run, Scope, current
+from twingraph.tries import tries
+
+
+class Pipeline:
+    """A function that composes components; made by `@pipeline`.
+
+    Attributes:
+        fn: the function as it was written.
+        name: what its executions are known by.
+        schedule: when `twingraph serve` starts it, or None.
+        max_parallel: how many of its calls run at once.
+        timeout: seconds that an execution may take; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        schedule: Cron | None,
+        max_parallel: int,
+        timeout: float,
+        handle: Ending,
+        config: Mapping[str, Any],
+        graph: Mapping[str, Any],
+        notifications: Mapping[str, Any] | None,
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self.schedule = schedule
+        self.max_parallel = max_parallel
+        self.timeout = timeout
+        self._handling = handle
+        self._config = config
+        self._graph = graph
+        self._channels = channels(notifications, name)
+        self._tries = tries(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it; returns what the function returns, with nothing in it that is still on its way."""
+        outer = current.get()
+        if outer is not None:
+            return self._nested(outer, args, kwargs)
+        return self._execute(args, kwargs, None, ()).result()
+
+    def run(
+        self, *args: Any, execution_id: str | None = None, listen: Listener | tuple[Listener, ...] = (), **kwargs: Any
+    ) -> Execution:
+        """Run it, and return what became of it; a failure is not raised but told.
+
+        Args:
+            args: what the function is called with.
+            execution_id: what the execution is known by; by default a new id.
+            listen: called with each event of the execution.
+            kwargs: what the function is called with, by name.
+        """
+        return self._execute(args, kwargs, execution_id, listen if isinstance(listen, tuple) else (listen,))
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}>"
+
+    def _execute(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        execution_id: str | None,
+        listen: tuple[Listener, ...],
+    ) -> Execution:
+        inputs = self._inputs(args, kwargs)
+        notified = (Notifier(self._channels, self.name),) if self._channels else ()
+        plan = Plan(
+            self.name,
+            lambda: resolved(self.fn(*args, **kwargs)),
+            self._scope,
+            inputs=inputs,
+            config=self._config,
+            graph=self._graph,
+            listen=(*listen, *notified),
+        )
+        return execute(plan, execution_id)
+
+    def _nested(self, outer: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run it as a part of the pipeline around it."""
+        outer.check()
+        inputs = self._inputs(args, kwargs)
+        run, node, mark, within = outer.run, outer.run.node_id(self.name), new_hash(), inside.get()
+        started = time.perf_counter()
+        parents = run.tracker.sources((*args, *kwargs.values()))
+        run.tell(
+            NodeStarted(
+                run.id, node, hash=mark, component=self.name, parents=parents, within=within, at=time.time(),
+                inputs=inputs, kind="pipeline",
+            )
+        )  # fmt: skip
+        try:
+            scope = self._scope(run, node, outer)
+            value = inside_of(scope, lambda: resolved(self.fn(*args, **kwargs)))
+        except BaseException as error:
+            kind = type(error).__name__
+            seconds = time.perf_counter() - started
+            told = NodeFailed(run.id, node, 0, seconds, f"{kind}: {error}", "", hash=mark, kind=kind, at=time.time())
+            run.tell(told)
+            raise
+        given = outputs(value)
+        run.tracker.gave(mark, value, {}, None)
+        seconds = time.perf_counter() - started
+        run.tell(NodeFinished(run.id, node, 0, seconds, hash=mark, outputs=given, at=time.time()))
+        return value
+
+    def _scope(self, run: Run, within: str = "", outer: Scope | None = None) -> Scope:
+        return Scope(
+            run,
+            self.name,
+            self._handling,
+            limit=self.max_parallel,
+            timeout=self.timeout,
+            within=within,
+            outer=outer,
+            tries=self._tries,
+        )
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            bound = inspect.signature(self.fn).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() {error}") from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+
+def resolved(value: Any) -> Any:
+    """The value with every result in it waited for."""
+    match value:
+        case Result():
+            return value.wait()
+        case list():
+            for each in value:
+                resolved(each)
+        case tuple() | set() | frozenset():
+            for each in value:
+                resolved(each)
+        case dict():
+            for each in value.values():
+                resolved(each)
+        case _:
+            pass
+    return value
+
+
+@overload
+def pipeline(fn: Callable[..., Any], /) -> Pipeline: ...
+@overload
+def pipeline(
+    *,
+    name: str | None = None,
+    schedule: str | None = None,
+    max_parallel: int = 10,
+    error_handler: str = "fail",
+    error_config: Mapping[str, Any] | None = None,
+    timeout: float = 3600,
+    graph_config: Mapping[str, Any] | None = None,
+    notifications: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Pipeline]: ...
+def pipeline(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    schedule: str | None = None,
+    max_parallel: int = 10,
+    error_handler: str = "fail",
+    error_config: Mapping[str, Any] | None = None,
+    timeout: float = 3600,
+    graph_config: Mapping[str, Any] | None = None,
+    notifications: Mapping[str, Any] | None = None,
+) -> Pipeline | Callable[[Callable[..., Any]], Pipeline]:
+    """Make a function a pipeline.
+
+    Args:
+        fn: the function, which calls components.
+        name: what its executions are known by; by default the function's name.
+        schedule: when `twingraph serve` starts it: a cron expression such as "0 */6 * * *".
+        max_parallel: how many of its calls run at once.
+        error_handler: what a failed call means: "fail", "continue", "retry" or "custom".
+        error_config: for "retry", keys as of `retry_policy`; for "custom", `handler` and `continue_on_error`.
+        timeout: seconds that an execution may take; 0 for no limit.
+        graph_config: where executions are recorded: `database` (a URL), `record` (False for not at all),
+            `graph_endpoint` (a Gremlin server that gets a copy).
+        notifications: whom to tell: `on_start`, `on_success`, `on_failure`, `on_retry` and `on_complete`, each a URL,
+            a function, "log", a dict with a type, or a list of them.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Pipeline:
+        if isinstance(function, Pipeline) or not callable(function):
+            raise ComponentTypeError(f"@pipeline goes on a plain function, not on {function!r:.60}.")
+        called = name or getattr(function, "__name__", "")
+        if not isinstance(called, str) or not re.fullmatch(r"[^\s/#][^/#\n]*", called):
+            raise ComponentError(f"A pipeline needs a name without / and #, and {called!r} is none: give name=...")
+        names = getattr(function, "__globals__", {})
+        handle = handling(error_handler, error_config, called, names)
+        config = {
+            "schedule": schedule,
+            "max_parallel": max_parallel,
+            "error_handler": error_handler,
+            "timeout": timeout,
+        }
+        return Pipeline(
+            function,
+            called,
+            cron(schedule, called),
+            _count(called, max_parallel),
+            _seconds(called, timeout),
+            handle,
+            config,
+            checked_graph_config(called, graph_config),
+            notifications,
+        )
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _count(pipeline: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ComponentTypeError(f"Pipeline {pipeline!r}: max_parallel takes a whole number, not {value!r}.")
+    if value < 1:
+        raise ComponentError(f"Pipeline {pipeline!r}: max_parallel is 1 or more, not {value}.")
+    return value
+
+
+def _seconds(pipeline: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ComponentTypeError(f"Pipeline {pipeline!r}: timeout takes seconds, not {value!r}.")
+    if not 0 <= value < float("inf"):
+        raise ComponentError(f"Pipeline {pipeline!r}: timeout is 0 seconds (no limit) or more, not {value}.")
+    return float(value)

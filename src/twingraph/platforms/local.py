@@ -1,0 +1,126 @@
+"""Calls in threads of this process, so that closures, prints and breakpoints work as in any function.
+
+The caller waits for the thread until the deadline; a thread cannot be ended, so one that takes longer is left behind
+and goes on, and its result is dropped. With `config={"isolate": True}` the call runs in a child process that is ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from lokki.pools import Threads
+from lokki.runtime.invoke import settled
+from twingraph.platforms.base import Outcome, Placed, Platform, Raised, Returned
+from twingraph.surroundings import environment, logged
+
+_MOST = 100_000
+
+
+class Local:
+    """This process."""
+
+    name = "local"
+    options = frozenset({"isolate", "timeout", "environment", "pickle"})
+
+    def __init__(self) -> None:
+        self._threads = Threads(_MOST)
+        self._isolated: Platform | None = None
+        self._lock = threading.Lock()
+
+    def check(self) -> str:
+        """What it would run on."""
+        return "threads of this process; with config={'isolate': True}, child processes of it"
+
+    def start(self, call: Placed) -> Any:
+        """Begin the call."""
+        if call.placement.config.get("isolate"):
+            return _Elsewhere(self._children(), call)
+        job = _Job(call)
+        if call.placement.timeout:
+            self._threads.submit(job.run)
+        else:
+            job.run()
+        return job
+
+    def poll(self, job: Any, seconds: float) -> Outcome | None:
+        """What became of the call."""
+        outcome: Outcome | None = job.wait(seconds)
+        return outcome
+
+    def cancel(self, job: Any) -> None:
+        """Leave the thread behind, or end the child process."""
+        job.cancel()
+
+    def clear(self, job: Any) -> None:
+        """Let go of a child process."""
+        job.clear()
+
+    def _children(self) -> Platform:
+        with self._lock:
+            if self._isolated is None:
+                from twingraph.platforms.isolated import Isolated  # type: ignore[import-not-found]
+
+                self._isolated = Isolated()
+            return self._isolated
+
+
+class _Job:
+    """A call in a thread."""
+
+    def __init__(self, call: Placed) -> None:
+        self._call = call
+        self._outcome: Outcome | None = None
+        self._left = False
+        self._running = threading.Lock()
+        self._running.acquire()
+
+    def run(self) -> None:
+        call = self._call
+        started = time.thread_time()
+        try:
+            with ExitStack() as around:
+                around.enter_context(logged(self._told))
+                if call.placement.environment:
+                    around.enter_context(environment(call.placement.environment))
+                self._outcome = Returned(settled(call.fn(*call.args, **call.kwargs)))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits must hear of it
+            trace = error.__traceback__
+            self._outcome = Raised(error.with_traceback(trace.tb_next if trace else None))
+        if not self._left:
+            call.usage({"cpu_seconds": time.thread_time() - started})
+        self._running.release()
+
+    def wait(self, seconds: float) -> Outcome | None:
+        if self._running.acquire(timeout=seconds):
+            self._running.release()
+        return self._outcome
+
+    def cancel(self) -> None:
+        self._left = True
+
+    def clear(self) -> None:
+        self._call = None  # type: ignore[assignment]  # the thread of a call that is over may live on in a pool
+
+    def _told(self, level: str, line: str) -> None:
+        if not self._left:
+            self._call.log(level, line)
+
+
+class _Elsewhere:
+    """A call in a child process."""
+
+    def __init__(self, children: Platform, call: Placed) -> None:
+        self._children = children
+        self._job = children.start(call)
+
+    def wait(self, seconds: float) -> Outcome | None:
+        return self._children.poll(self._job, seconds)
+
+    def cancel(self) -> None:
+        self._children.cancel(self._job)
+
+    def clear(self) -> None:
+        self._children.clear(self._job)
