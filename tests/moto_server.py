@@ -154,12 +154,21 @@ def refusal(status: int, code: str, message: str = "No", **more: str) -> Reply:
     return Reply(status, f"<?xml version='1.0' encoding='UTF-8'?><Error>{inside}</Error>".encode())
 
 
+LOST = Reply(0)
+"""The answer is lost: what was asked is done, and the connection breaks before a word comes back."""
+
+
 class Relay:
-    """A server in front of another: it remembers what was asked, and answers itself what `instead` has an answer to."""
+    """A server in front of another: it remembers what was asked, and answers itself what `instead` has an answer to.
+
+    Attributes:
+        torn: after so many bytes of a request's body the connection breaks, and nobody gets it; None for never.
+    """
 
     def __init__(self, upstream: str) -> None:
         self.asked: list[Asked] = []
         self.instead: Callable[[Asked], Reply | None] = lambda asked: None
+        self.torn: Callable[[Asked], int | None] = lambda asked: None
         self.upstream = urlsplit(upstream)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"relay": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -175,7 +184,10 @@ class Relay:
     def answer(self, asked: Asked, body: bytes) -> Reply:
         """The answer to a request, its own or the other server's."""
         self.asked.append(asked)
-        return self.instead(asked) or self._passed_on(asked, body)
+        own = self.instead(asked)
+        if own is LOST:
+            self._passed_on(asked, body)
+        return own or self._passed_on(asked, body)
 
     def _passed_on(self, asked: Asked, body: bytes) -> Reply:
         connection = HTTPConnection(self.upstream.hostname or "", self.upstream.port)
@@ -191,8 +203,12 @@ class _Handler(BaseHTTPRequestHandler):
     relay: Relay
 
     def _respond(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        reply = self.relay.answer(Asked(self.command, self.path, dict(self.headers)), body)
+        asked, length = Asked(self.command, self.path, dict(self.headers)), int(self.headers.get("Content-Length", 0))
+        torn = self.relay.torn(asked)
+        body = self.rfile.read(length if torn is None else min(torn, length))
+        reply = self.relay.answer(asked, body) if torn is None else LOST
+        if reply is LOST:
+            return
         self.send_response_only(reply.status)
         for name, value in {"Content-Length": str(len(reply.body)), **reply.headers, "Connection": "close"}.items():
             self.send_header(name, value)
@@ -219,4 +235,5 @@ def relay(relay_server: Relay) -> Iterator[Relay]:
     """A relay in front of the shared server; it passes everything on until it is told otherwise."""
     yield relay_server
     relay_server.instead = lambda asked: None
+    relay_server.torn = lambda asked: None
     relay_server.asked.clear()

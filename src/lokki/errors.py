@@ -96,9 +96,15 @@ class SimulationError(LokkiError):
 
 
 class AwsError(LokkiError):
-    """AWS refused something, or could not be reached; `code` is AWS's own name for it, where it gave one."""
+    """AWS refused something, or could not be reached.
+
+    Attributes:
+        code: AWS's own name for it, where it gave one.
+        unsure: whether AWS may have done what was asked all the same, because its answer did not arrive.
+    """
 
     code = ""
+    unsure = False
 
 
 class DeployError(AwsError):

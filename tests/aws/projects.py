@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -10,12 +11,13 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from tests.builder.projects import write
-from tests.moto_server import Asked, Relay, Reply
+from tests.moto_server import LOST, Asked, Relay, Reply, refusal
 
 BIRDS = """
     from lokki import flow, main, step
@@ -118,20 +120,47 @@ class Between(Relay):
     """A relay that knows what is asked in the words of AWS.
 
     Attributes:
-        replies: for an action, as in `cloudformation ExecuteChangeSet`, what answers; None passes it on.
+        replies: for an action, as in `cloudformation ExecuteChangeSet`, or a pattern, what answers; None passes it on.
         actions: all that was asked.
     """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
         self.replies: dict[str, Callable[[], Reply | None]] = {}
+        self._last = ""
+        self._expired = False
         self.actions: list[str] = []
 
     def answer(self, asked: Asked, body: bytes) -> Reply:
         name = action(asked, body)
         self.actions.append(name)
-        own = self.replies[name]() if name in self.replies else None
+        own = self._own(name)
+        if own is LOST:
+            super().answer(asked, body)
         return own or super().answer(asked, body)
+
+    def expire(self, last: str) -> None:
+        """The credentials of those who ask expire with the first request that matches."""
+        self._last, self._expired = last, False
+
+    def cut(self, pattern: str, after: int, times: int | None = None) -> None:
+        """Break the connections of those who send what matches after so many bytes, so many times or for ever."""
+        left = count() if times is None else iter(range(times))
+
+        def torn(asked: Asked) -> int | None:
+            hit = re.fullmatch(pattern, action(asked, b"")) and next(left, None) is not None
+            return after if hit else None
+
+        self.torn = torn
+
+    def _own(self, name: str) -> Reply | None:
+        self._expired = self._expired or re.fullmatch(self._last, name) is not None
+        if self._expired:
+            return _expired(name)
+        for pattern, reply in list(self.replies.items()):
+            if name == pattern or re.fullmatch(pattern, name):
+                return reply()
+        return None
 
     def count(self, pattern: str) -> int:
         """How many of the actions match."""
@@ -146,6 +175,20 @@ class Between(Relay):
         project.done("deploy", "--confirm")
         self.actions.clear()
         return project
+
+
+def _expired(name: str) -> Reply:
+    """That credentials have expired, in the words of the service that is asked; HEAD has none."""
+    text = "The security token included in the request is expired"
+    service, _, what = name.partition(" ")
+    match service:
+        case "s3":
+            return Reply(400) if what.startswith("HEAD") else refusal(400, "ExpiredToken", text)
+        case "cloudformation" | "sts":
+            return refusal_of("ExpiredToken", text, 403)
+        case _:
+            told = {"__type": "ExpiredTokenException", "message": text, "Message": text}
+            return Reply(400, json.dumps(told).encode(), {"x-amzn-ErrorType": "ExpiredTokenException"})
 
 
 def action(asked: Asked, body: bytes) -> str:

@@ -293,7 +293,6 @@ def test_no_credentials_are_one_sentence(project: Project, monkeypatch: pytest.M
         ("UPDATE_IN_PROGRESS", None, "An update of stack .* is under way since .*03:04:58 .*wait for its end"),
         ("DELETE_IN_PROGRESS", None, "The removal of stack .* is under way since"),
         ("ROLLBACK_COMPLETE", None, "is empty: its creation failed .* Remove it and create it again. Nobody"),
-        ("REVIEW_IN_PROGRESS", {}, "a plan was made for it .* never carried out"),
         ("CREATE_COMPLETE", {}, "was not made by lokki, .* choose another name with --stack-name"),
         ("CREATE_COMPLETE", {"lokki:managed": "true", "lokki:flow-name": "bees"}, "is that of the flow 'bees'"),
     ],
@@ -317,10 +316,30 @@ def test_a_stack_that_cannot_be_updated_is_explained(
     assert between.count("cloudformation (Create|Execute|Delete).*") == 0
 
 
-def test_a_stack_that_was_never_created_is_removed_and_made_again(
-    project: Project, between: Between, moto_server: str
-) -> None:
-    cloudformation = client(moto_server, "cloudformation")
+def test_a_stack_that_was_never_created_is_removed_and_made_again(project: Project, between: Between) -> None:
+    dead = stack_says("ROLLBACK_COMPLETE", project)
+    between.replies["cloudformation DescribeStacks"] = one_after_another(dead, dead)
+    between.replies["cloudformation DeleteStack"] = lambda: answer_of("DeleteStack", "")
+    between.replies["cloudformation DescribeStackEvents"] = one_after_another(events_say(project))
+    out, said = project.done("deploy", "--confirm")
+    assert f"Removed what was left of stack '{project.stack}'." in said
+    assert OUTPUT.search(out)
+
+
+def test_a_stack_that_somebody_brings_to_life_meanwhile_is_not_removed(project: Project, between: Between) -> None:
+    alive = stack_says("CREATE_IN_PROGRESS", project)
+    between.replies["cloudformation DescribeStacks"] = one_after_another(
+        stack_says("ROLLBACK_COMPLETE", project), alive, alive
+    )
+    said = project.refused("deploy", "--confirm")
+    assert said == (
+        f"error: Stack '{project.stack}' was changed since it was looked at (CREATE_IN_PROGRESS now): deploy again.\n"
+    )
+    assert between.count("cloudformation DeleteStack") == 0
+
+
+def test_a_stack_that_others_are_planning_too_is_told_of_and_never_removed(project: Project, between: Between) -> None:
+    cloudformation = client(project.settings["LOKKI_AWS_ENDPOINT"], "cloudformation")
     cloudformation.create_change_set(
         StackName=project.stack,
         ChangeSetName="left",
@@ -328,8 +347,9 @@ def test_a_stack_that_was_never_created_is_removed_and_made_again(
         TemplateBody=json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}),
     )
     out, said = project.done("deploy", "--confirm")
-    assert f"Removed what was left of stack '{project.stack}'." in said
+    assert re.match(rf"Stack '{project.stack}' is empty: a plan was made for it \(.*\) and never carried out, or", said)
     assert OUTPUT.search(out)
+    assert between.count("cloudformation DeleteStack") == 0
 
 
 def test_the_record_of_the_last_deployment_is_waited_for(deployed: Project, between: Between) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from lokki.aws import reasons
@@ -16,7 +17,7 @@ from lokki.aws.client import Aws
 from lokki.aws.images import Shipping, image_tag
 from lokki.aws.live_code import renew
 from lokki.aws.plan import Plan, compared, with_entries
-from lokki.aws.stacks import NEVER_CREATED, ChangeSet, End, Event, Stack, State
+from lokki.aws.stacks import NEVER_CREATED, ONLY_PLANNED, ChangeSet, End, Event, Stack, State
 from lokki.aws.templates import FUNCTION, Template
 from lokki.aws.upload import LARGEST_SENT, Bucket, template_key
 from lokki.builder.builder import Bundle
@@ -107,9 +108,10 @@ class Deployer:
             return
         change_set, self._open = self._open, None
         try:
-            self._stack.forget(change_set, new=self._state is None)
-        except AwsError as refusal:
-            self._tell(f"The change set {change_set.id} is left in CloudFormation; it does nothing. {refusal}")
+            self._stack.forget(change_set, new=self._state is None or self._state.status == ONLY_PLANNED)
+        except AwsError:  # what is told is why it was not executed
+            empty = f", as does the empty stack {self.name!r}" if self._state is None else ""
+            self._tell(f"The change set {change_set.id} could not be removed; it does nothing{empty}.")
 
     # --- before anything is changed
 
@@ -119,7 +121,9 @@ class Deployer:
         self._has_bucket = self.bucket.exists()
         self._shipping.check()
         self._state = self._settled()
-        if self._state is not None and self._state.status != "REVIEW_IN_PROGRESS":
+        if self._state is not None and self._state.status == ONLY_PLANNED:  # it has neither tags nor a template yet
+            self._tell(reasons.planned(self._state))
+        elif self._state is not None:
             self._check_ours(self._state)
 
     @property
@@ -139,19 +143,27 @@ class Deployer:
         return reasons.remains(self._state) if dead and self._state is not None else ""
 
     def clear(self) -> None:
-        """Remove what is left of such a stack."""
-        if self._state is None:
+        """Remove what is left of such a stack; unless somebody has begun something with it since it was looked at."""
+        seen, self._state = self._state, self._stack.state()
+        if seen is None or self._state is None:
             return
+        if self._state != seen:
+            raise DeployError(
+                f"Stack {self.name!r} was changed since it was looked at ({self._state.status} now): deploy again."
+            )
         after = self._stack.newest_event()
-        self._stack.remove()
-        end = self._stack.watch(self._state.id, after, lambda _: None)
+        self._began = self._going_on("removal")
+        with self._told():
+            self._stack.remove(seen.id)
+            end = self._stack.watch(seen.id, after, lambda _: None)
+        self._began = ""
         if end.state is not None:
             raise DeployError(reasons.failed(end, self.name, self._template({})))
         self._state = None
 
     def plan(self) -> Proposal:
         """What would change. CloudFormation is asked, where it can be."""
-        fresh = self._state is None or self._state.status in NEVER_CREATED
+        fresh = self._state is None or self._state.status in (*NEVER_CREATED, ONLY_PLANNED)
         parameters = self._parameters()
         new = self._template(parameters)
         old = None if fresh else self._deployed()
@@ -161,13 +173,7 @@ class Deployer:
         if self.remains or (self.lacks_bucket and len(self._text) > LARGEST_SENT):
             return Proposal(plan, None, code_only=False)
         fast = plan.code_only and not self._force
-        self._open = change_set = self._stack.propose(
-            f"{_RECORD if fast else _WHOLE}{uuid.uuid4().hex[:12]}",
-            self._as_argument(),
-            parameters,
-            {"lokki:managed": "true", "lokki:flow-name": self._flow},
-            new=fresh,
-        )
+        change_set = self._proposed(_RECORD if fast else _WHOLE, parameters, new=fresh)
         if change_set.empty:
             return Proposal(Plan((), plan.creates), change_set, code_only=False)
         whole = with_entries(plan, change_set.entries, new)
@@ -177,19 +183,29 @@ class Deployer:
 
     def carry_out(self, proposal: Proposal) -> Deployed:
         """Do what was proposed, and wait until it is done."""
+        with self._told():
+            return self._carried_out(proposal)
+
+    def standing(self) -> str:
+        """What is going on in AWS, for somebody who leaves before the end."""
+        return self._began or f"Nothing was changed: stack {self.name!r} is as it was."
+
+    def _carried_out(self, proposal: Proposal) -> Deployed:
         new = self._template(self._parameters())
         self._ship(new)
         live = self._code_first(new) if proposal.code_only else ()
         recording = bool(live)
         if not proposal.nothing and proposal.change_set is not None:
             after = self._stack.newest_event()
-            self._execute(proposal, live=bool(live))
+            self._execute(proposal, proposal.change_set, live=bool(live))
             if not live:
                 self._watched(proposal.change_set.stack_id, after, new)
+                self._began = f"Stack {self.name!r} is deployed."
         if self._force and not proposal.plan.creates:
             self._tell("Giving all functions their code again ...")
             live = renew(self._aws, new, self._sleep)
         state = self._stack.state()
+        self._began = ""
         if state is None:
             raise DeployError(_gone(self.name))
         place = new.outputs.get("CodeLocation", {}).get(
@@ -197,12 +213,19 @@ class Deployer:
         )  # the stack names the earlier one while it is updated
         return Deployed({**state.outputs, "CodeLocation": place}, live, recording)
 
-    def standing(self) -> str:
-        """What is going on in AWS, for somebody who leaves before the end."""
-        if not self._began:
-            return f"Nothing was changed: stack {self.name!r} is as it was."
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error also says what is going on in AWS, or was done already."""
+        try:
+            yield
+        except AwsError as error:
+            if not self._began:
+                raise
+            raise DeployError(f"{error} {self._began}") from error
+
+    def _going_on(self, work: str) -> str:
         watch = reasons.aws_command(self._aws, "describe-stack-events", self.name)
-        return f"{self._began} Watch it: {watch}"
+        return f"The {work} of stack {self.name!r} goes on in AWS. Watch it: {watch}"
 
     # --- checks
 
@@ -263,6 +286,18 @@ class Deployer:
         self.bucket.put(key, self._text, "application/yaml")
         return {"TemplateURL": self.bucket.url(key)}
 
+    def _proposed(self, kind: str, parameters: Mapping[str, str], *, new: bool) -> ChangeSet:
+        """A change set, which is removed again when this ends before it is executed."""
+        name = f"{kind}{uuid.uuid4().hex[:12]}"
+        tags = {"lokki:managed": "true", "lokki:flow-name": self._flow}
+        try:
+            self._open = self._stack.propose(name, self._as_argument(), parameters, tags, new=new)
+        except AwsError as error:
+            self._open = ChangeSet(name, "") if error.unsure else None
+            raise
+        self._open = self._stack.examined(self._open)
+        return self._open
+
     # --- steps of the change
 
     def _ship(self, new: Template) -> None:
@@ -292,27 +327,42 @@ class Deployer:
             f"Functions of stack {self.name!r} are getting new code, some may have it: deploy again to finish."
         )
         try:
-            return renew(self._aws, new, self._sleep)
+            live = renew(self._aws, new, self._sleep)
         except AwsError as error:
             self._tell(f"{error} CloudFormation changes the whole stack instead.")
             return ()
+        self._began = (
+            f"The functions of stack {self.name!r} have the new code, and CloudFormation does not know: deploy again."
+        )
+        return live
 
-    def _execute(self, proposal: Proposal, *, live: bool) -> None:
-        assert proposal.change_set is not None
+    def _execute(self, proposal: Proposal, change_set: ChangeSet, *, live: bool) -> None:
         work = "creation" if proposal.plan.creates else "update"
+        before, self._began = self._began, self._going_on(work)
         try:
-            before, self._began = self._began, f"The {work} of stack {self.name!r} goes on in AWS."
-            self._stack.execute(proposal.change_set, f"{_RECORD if live else _WHOLE}{uuid.uuid4().hex[:12]}")
-            self._open = None
+            self._stack.execute(change_set, f"{_RECORD if live else _WHOLE}{uuid.uuid4().hex[:12]}")
         except AwsError as error:
+            if error.unsure:
+                before = f"It is not known whether AWS got so far: {self._began}"
             self._began = before
-            raise self._overtaken(error) from error
+            state = self._looked_at(error)
+            if not _executed(state, change_set):
+                raise self._overtaken(error, state) from error
+            self._began = self._going_on(work)
+        self._open = None
 
-    def _overtaken(self, error: AwsError) -> AwsError:
+    def _looked_at(self, error: AwsError) -> State | None:
+        try:
+            return self._stack.state()
+        except AwsError:
+            raise error from None
+
+    def _overtaken(self, error: AwsError, state: State | None) -> AwsError:
         """Why a change set could not be executed: most likely somebody else was quicker."""
-        state = self._stack.state()
         if state is not None and state.busy:
             return DeployError(reasons.under_way(state, self._stack.work(state.id), self._aws))
+        if state is None and not error.unsure:
+            return DeployError(_gone(self.name))
         if error.code in ("ChangeSetNotFound", "InvalidChangeSetStatus", "ValidationError"):
             return DeployError(f"Stack {self.name!r} was changed since the plan was made: deploy again. ({error})")
         return error
@@ -322,10 +372,7 @@ class Deployer:
             if line := reasons.told(event, names):
                 self._tell(f"  {line}")
 
-        try:
-            end: End = self._stack.watch(stack_id, after, tell)
-        except AwsError as error:
-            raise DeployError(f"{error} {self.standing()}") from error
+        end: End = self._stack.watch(stack_id, after, tell)
         self._began = ""
         if end.state is None or end.status.startswith("DELETE_"):
             raise DeployError(_gone(self.name))
@@ -336,6 +383,11 @@ class Deployer:
 def _records(state: State, begun: Event | None) -> bool:
     """Whether the work on a stack only records code that the functions have already."""
     return f"/{_RECORD}" in state.change_set or (begun is not None and begun.token.startswith(_RECORD))
+
+
+def _executed(state: State | None, change_set: ChangeSet) -> bool:
+    """Whether the stack is what it is, or is becoming it, by this change set."""
+    return state is not None and state.status != ONLY_PLANNED and state.change_set == change_set.id
 
 
 def _gone(name: str) -> str:

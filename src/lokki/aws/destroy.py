@@ -8,7 +8,7 @@ from typing import Any
 
 from lokki.aws import reasons
 from lokki.aws.client import Aws, code_of, refusals
-from lokki.aws.stacks import Event, Stack, State
+from lokki.aws.stacks import ONLY_PLANNED, Event, Stack, State
 from lokki.aws.templates import FUNCTION, JOB, MACHINE, Template
 from lokki.errors import AwsError, DestroyError
 from lokki.frozen import frozen
@@ -74,7 +74,7 @@ class Remover:
             return False
         if state.busy and state.status != "DELETE_IN_PROGRESS":
             raise DestroyError(reasons.under_way(state, self._stack.work(state.id), self._aws))
-        if state.status == "REVIEW_IN_PROGRESS":  # it has neither tags nor a template yet
+        if state.status == ONLY_PLANNED:  # it has neither tags nor a template yet
             return True
         self._names = Template(self._stack.template(), state.parameters)
         if not (state.ours or self._names.ours):
@@ -108,7 +108,11 @@ class Remover:
         assert self._state is not None
         after = self._stack.newest_event()
         self._began = f"The removal of stack {self.name!r} goes on in AWS."
-        self._stack.remove()
+        try:
+            self._stack.remove(self._state.id)
+        except AwsError as error:
+            unsure = f" It is not known whether AWS got so far: {self.standing()}" if error.unsure else ""
+            raise DestroyError(f"{error}{unsure}") from error
         try:
             end = self._stack.watch(self._state.id, after, self._told)
         except AwsError as error:

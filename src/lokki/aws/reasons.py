@@ -72,11 +72,6 @@ def remains(state: State) -> str:
     match state.status:
         case "ROLLBACK_COMPLETE":
             return f"Stack {state.name!r} is empty: its creation failed ({since}), and AWS removed what was made."
-        case "REVIEW_IN_PROGRESS":
-            return (
-                f"Stack {state.name!r} is empty: a plan was made for it ({since}) and never carried out, or another "
-                "deployment is just asking whether to go on."
-            )
         case "DELETE_FAILED":
             return (
                 f"Stack {state.name!r} was not wholly removed ({since}): {state.reason or 'some resources are left'}."
@@ -85,6 +80,14 @@ def remains(state: State) -> str:
             return (
                 f"Stack {state.name!r} was never wholly created ({status}, {since}), and some resources are left of it."
             )
+
+
+def planned(state: State) -> str:
+    """That a stack is there in which nothing is."""
+    return (
+        f"Stack {state.name!r} is empty: a plan was made for it ({_clock(state.since)}) and never carried out, or "
+        "another deployment is just asking whether to go on."
+    )
 
 
 def blocked(state: State, aws: Aws) -> str:

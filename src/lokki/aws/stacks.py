@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
@@ -15,9 +15,11 @@ from typing import Any
 from lokki.aws.client import Aws, code_of, refusals
 from lokki.aws.pace import Pace
 from lokki.errors import AwsError
-from lokki.frozen import field, frozen
+from lokki.frozen import field, frozen, replace
 
-NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED")
+ONLY_PLANNED = "REVIEW_IN_PROGRESS"
+"""The state of a stack in which nothing is yet: others may be planning it too."""
+NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
 """States of a stack that can only be removed."""
 _STACK = "AWS::CloudFormation::Stack"
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -40,7 +42,7 @@ class State:
     @property
     def busy(self) -> bool:
         """Whether CloudFormation is at work on it."""
-        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+        return self.status.endswith("_IN_PROGRESS") and self.status != ONLY_PLANNED
 
     @property
     def ours(self) -> bool:
@@ -140,36 +142,39 @@ class Stack:
         *,
         new: bool,
     ) -> ChangeSet:
-        """A change set of that name: what would become of the stack.
+        """Have CloudFormation find out what would become of the stack; `examined` says what it found.
 
         Args:
+            name: of the change set.
             template: `TemplateBody` or `TemplateURL`.
         """
         with self._refusals("have CloudFormation look at what changes in stack"):
             made = self._client().create_change_set(
                 StackName=self.name,
                 ChangeSetName=name,
+                ClientToken=name,  # an answer that is lost is asked for again, and must not make a second one
                 ChangeSetType="CREATE" if new else "UPDATE",
                 Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
                 Capabilities=["CAPABILITY_IAM"],
                 **template,
             )
-            return self._proposed(made["Id"], made.get("StackId", ""))
+        return ChangeSet(made["Id"], made.get("StackId", ""))
 
-    def _proposed(self, change_set: str, stack_id: str) -> ChangeSet:
-        pace = Pace(self._sleep)
-        while True:
-            answer = self._client().describe_change_set(ChangeSetName=change_set, StackName=self.name)
-            if answer["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
-                break
-            pace.wait()
-        reason = answer.get("StatusReason") or ""
-        if answer["Status"] == "CREATE_COMPLETE":
-            return ChangeSet(change_set, stack_id, tuple(self._entries(change_set, answer)))
+    def examined(self, change_set: ChangeSet) -> ChangeSet:
+        """The change set with what it would do."""
+        with self._refusals("have CloudFormation look at what changes in stack"):
+            pace = Pace(self._sleep)
+            while True:
+                answer = self._client().describe_change_set(ChangeSetName=change_set.id, StackName=self.name)
+                if answer["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
+                    break
+                pace.wait()
+            reason = answer.get("StatusReason") or ""
+            if answer["Status"] == "CREATE_COMPLETE":
+                return replace(change_set, entries=tuple(self._entries(change_set.id, answer)))
         if any(each in reason for each in _NO_CHANGE):
-            return ChangeSet(change_set, stack_id, empty=True)
-        self._client().delete_change_set(ChangeSetName=change_set, StackName=self.name)
+            return replace(change_set, empty=True)
         raise self._kind(f"CloudFormation does not take the template for stack {self.name!r}: {reason or 'no reason'}")
 
     def _entries(self, change_set: str, answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -190,20 +195,20 @@ class Stack:
 
     def forget(self, change_set: ChangeSet, *, new: bool) -> None:
         """Remove a change set that will not be executed, and the empty stack that it made, unless others use that."""
-        with self._refusals("remove the unused change set of stack"):
+        with self._refusals("remove the unused change set of stack"), self._gone_already():
             self._client().delete_change_set(ChangeSetName=change_set.id, StackName=self.name)
         there = self.state() if new else None
-        if there is None or there.status != "REVIEW_IN_PROGRESS" or (change_set.stack_id or there.id) != there.id:
+        if there is None or there.status != ONLY_PLANNED or (change_set.stack_id or there.id) != there.id:
             return
         with self._refusals("remove the empty stack"):
             others = self._client().list_change_sets(StackName=self.name)["Summaries"]
             if all(each["StackId"] != there.id for each in others):
                 self._client().delete_stack(StackName=there.id)
 
-    def remove(self) -> None:
-        """Have CloudFormation remove the stack and all that is in it."""
+    def remove(self, stack_id: str = "") -> None:
+        """Have CloudFormation remove the stack and all that is in it; by its id, no other one of that name."""
         with self._refusals("remove stack"):
-            self._client().delete_stack(StackName=self.name)
+            self._client().delete_stack(StackName=stack_id or self.name)
 
     def newest_event(self) -> str:
         """The id of the latest event, from which on to watch; nothing where there is no event yet."""
@@ -216,7 +221,7 @@ class Stack:
         begun = None
         for event in self._latest(stack_id):
             if event.kind == _STACK:
-                if not event.status.endswith("_IN_PROGRESS") or event.status == "REVIEW_IN_PROGRESS":
+                if not event.status.endswith("_IN_PROGRESS") or event.status == ONLY_PLANNED:
                     break
                 begun = event
         return begun
@@ -261,6 +266,15 @@ class Stack:
                     return {"StackEvents": []}
                 raise
             return page
+
+    @contextmanager
+    def _gone_already(self) -> Iterator[None]:
+        """What is to be removed may have been removed by others."""
+        try:
+            yield
+        except self._client().exceptions.ClientError as error:
+            if code_of(error) != "ChangeSetNotFound" and "does not exist" not in str(error):
+                raise
 
     def _refusals(self, doing: str) -> AbstractContextManager[None]:
         return refusals(f"{doing} {self.name!r}", self._kind)

@@ -46,8 +46,16 @@ class Bucket:
         """Create it; AWS encrypts what is in it and lets nobody else read it, unless told otherwise."""
         where = {} if self._aws.region == _NO_LOCATION else {"LocationConstraint": self._aws.region}
         given = {"CreateBucketConfiguration": where} if where else {}
+        from botocore.exceptions import ClientError
+
         with refusals(f"create bucket {self.name!r}", DeployError):
-            self._aws.client("s3").create_bucket(Bucket=self.name, **given)
+            try:
+                self._aws.client("s3").create_bucket(Bucket=self.name, **given)
+            except ClientError as error:
+                if (
+                    code_of(error) != "BucketAlreadyOwnedByYou"
+                ):  # by who was quicker, or by a request whose answer was lost
+                    raise
 
     def has(self, key: str) -> bool:
         """Whether something lies at this key."""

@@ -13,7 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -151,6 +151,12 @@ class S3Store(BlobStore):
         try:
             yield upload.write
             upload.close()
+        except StoreError as error:
+            left = upload.abort()
+            if not left:
+                raise
+            told = f"s3api abort-multipart-upload --bucket {self.bucket} --key {self._root}{key} --upload-id {left}"
+            raise StoreError(f"{error} Parts of it are left in the bucket: aws {told}", error.location) from error
         except BaseException:
             upload.abort()
             raise
@@ -243,6 +249,7 @@ class S3Store(BlobStore):
     def _ask(self, operation: str, known: Collection[str], location: str, **arguments: Any) -> dict[str, Any]:
         """The answer to a request; also S3's refusal, where it is for one of the `known` reasons."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             client = self._s3()
@@ -251,7 +258,7 @@ class S3Store(BlobStore):
             if _code(error.response) in known:
                 return error.response  # type: ignore[no-any-return]
             raise refused(error.response["Error"], operation, location, client.meta.region_name) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             raise unanswered(error, operation, location, self.endpoint) from error
         return answer
 
@@ -317,11 +324,16 @@ class _Upload:
         parts = [part.result() for part in self._parts]
         self._ask("complete_multipart_upload", (), UploadId=self._id, MultipartUpload={"Parts": parts})
 
-    def abort(self) -> None:
+    def abort(self) -> str:
+        """Remove the parts that are there already; returns the id of the upload if that cannot be done."""
         _give_up(self._parts)
-        if self._id:
-            with suppress(StoreError):  # what is told is why it was given up
-                self._ask("abort_multipart_upload", (), UploadId=self._id)
+        if not self._id:
+            return ""
+        try:
+            self._ask("abort_multipart_upload", ("NoSuchUpload",), UploadId=self._id)
+        except StoreError:  # what is told is why it was given up
+            return self._id
+        return ""
 
     def _send(self) -> None:
         if not self._id:

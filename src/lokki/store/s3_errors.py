@@ -10,6 +10,7 @@ from lokki.store.protocol import missing
 MISSING = ("NoSuchKey",)
 DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301")
+_BUSY = ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 _REQUESTS = {  # what each request is for, and the permission it needs
     "get_object": ("read", "s3:GetObject"),
@@ -40,6 +41,10 @@ def refused(error: dict[str, Any], operation: str, location: str, region: str = 
             said = f"{cannot}: bucket {bucket!r} does not lie in {region}{there}; set aws.region (LOKKI_AWS_REGION)."
         case code if code in _EXPIRED:
             said = f"{cannot}: the AWS credentials have expired; sign in again, or renew them, and run again."
+        case code if code in _BUSY:
+            said = (
+                f"{cannot}: S3 is busy or out of order, and goes on answering {code}{_remark(error)}; try again later."
+            )
         case code:
             said = f"{cannot}: S3 answered {code}{_remark(error)}."
     return StoreError(said, location)
@@ -53,6 +58,7 @@ def _remark(error: dict[str, Any]) -> str:
 def unanswered(error: Exception, operation: str, location: str, endpoint: str) -> StoreError:
     """Why a request was never answered, and what to do about it."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     cannot = f"{location} cannot be {_REQUESTS.get(operation, _WRITING)[0]}"
     text = " ".join(str(error).split()).rstrip(".")
@@ -62,6 +68,8 @@ def unanswered(error: Exception, operation: str, location: str, endpoint: str) -
         case exceptions.ConnectionError() | exceptions.HTTPClientError():
             check = "aws.endpoint (LOKKI_AWS_ENDPOINT)" if endpoint else "the network"
             said = f"{cannot}: {endpoint or 'S3'} does not answer; check {check} ({text})."
+        case ResponseParserError():
+            said = f"{cannot}: what answered is not S3; check aws.endpoint, and whether a proxy is in between."
         case _:
             said = f"{cannot}: {text}."
     return StoreError(said, location)
