@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from twingraph.base import BaseComponent
     from twingraph.decorators import Component, component
     from twingraph.errors import (
         ComponentError,
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     )
     from twingraph.handling import Failure, register_error_handler
     from twingraph.pipelines import Pipeline, pipeline
+    from twingraph.registry import register_component
     from twingraph.results import Outputs, Result
     from twingraph.runs import Execution
+    from twingraph.workflows import Workflow
 
 __all__ = [
+    "BaseComponent",
     "Component",
     "ComponentError",
     "ComponentTimeoutError",
@@ -45,12 +49,15 @@ __all__ = [
     "TravelError",
     "TwinGraphError",
     "UpstreamFailedError",
+    "Workflow",
     "component",
     "pipeline",
+    "register_component",
     "register_error_handler",
 ]
 
 _ROOMS = {
+    "base": ("BaseComponent",),
     "decorators": ("Component", "component"),
     "errors": (
         "ComponentError",
@@ -66,8 +73,10 @@ _ROOMS = {
     ),
     "handling": ("Failure", "register_error_handler"),
     "pipelines": ("Pipeline", "pipeline"),
+    "registry": ("register_component",),
     "results": ("Outputs", "Result"),
     "runs": ("Execution",),
+    "workflows": ("Workflow",),
 }
 
 

@@ -62,7 +62,7 @@ class Call:
         parents: tuple[str, ...],
         within: str,
         args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        kwargs: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
         retry: Retries,
         stop: Stop,
     ) -> None:
@@ -172,6 +172,9 @@ class Call:
 
     def filled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with values in place of results; a result that failed is an `UpstreamFailedError`."""
+        if callable(self._kwargs):
+            args, kwargs, _ = self.component.accepted((), self._kwargs())
+            return args, kwargs
         if not any(True for _ in results_in(self._args, self._kwargs)):
             return self._args, dict(self._kwargs)
         return tuple(map(_filled, self._args)), {name: _filled(each) for name, each in self._kwargs.items()}
@@ -276,7 +279,7 @@ def results_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Resul
 def _filled(value: Any) -> Any:
     kind = type(value)
     if kind is Result:
-        return _value(value)
+        return needed(value)
     if kind is list or kind is tuple:
         return kind(map(_filled_one, value))
     if kind is dict:
@@ -285,10 +288,11 @@ def _filled(value: Any) -> Any:
 
 
 def _filled_one(value: Any) -> Any:
-    return _value(value) if type(value) is Result else value
+    return needed(value) if type(value) is Result else value
 
 
-def _value(result: Result) -> Any:
+def needed(result: Result) -> Any:
+    """The value of a result that another call cannot do without."""
     error = result.error
     if error is not None:
         why = f"{type(error).__name__}: {error}"

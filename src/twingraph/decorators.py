@@ -12,9 +12,11 @@ import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from types import CodeType
-from typing import Any, overload
+from typing import Any, ClassVar, Protocol, overload, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from lokki.chain import StepNode
 from lokki.errors import nearest
@@ -30,6 +32,26 @@ from twingraph.runs import scope
 
 _PARENTS = ("parent_hash", "parent_hashes")
 _warned: set[tuple[str, str]] = set()
+_components: WeakKeyDictionary[Instance, Component] = WeakKeyDictionary()
+
+
+@runtime_checkable
+class Instance(Protocol):
+    """A component that is a class: `twingraph.BaseComponent`."""
+
+    placement: ClassVar[Mapping[str, Any]]
+
+    def validate_inputs(self, **kwargs: Any) -> None:
+        """Check the inputs."""
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs and do the work."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it where it is placed."""
 
 
 @frozen
@@ -85,15 +107,21 @@ class Component:
     @cached_property
     def signature(self) -> inspect.Signature:
         """What it can be called with."""
-        return inspect.signature(self.fn)
+        return inspect.signature(self.instance.execute if self.instance else self.fn)
 
     @cached_property
     def source(self) -> str:
         """The text of the function, where there is one."""
         try:
-            return textwrap.dedent(inspect.getsource(self.fn))
+            return textwrap.dedent(inspect.getsource(type(self.instance) if self.instance else self.fn))
         except (OSError, TypeError):
             return ""
+
+    @cached_property
+    def instance(self) -> Instance | None:
+        """Of a component that is a class: the instance whose method it runs."""
+        owner = getattr(self.fn, "__self__", None)
+        return owner if isinstance(owner, Instance) else None
 
     @property
     def code_hash(self) -> str:
@@ -118,16 +146,21 @@ class Component:
             named[each] if each in self._own_parents else named.pop(each) for each in _PARENTS if each in named
         )
         try:
-            self.signature.bind(*args, **named)
+            self._bind(*args, **named)
         except TypeError as error:
             raise TypeError(f"{self.name}() {error}{self._did_you_mean(named)}") from None
         return args, named, parent_hashes(self.name, *given) if given else ()
 
     def inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name, defaults included."""
-        bound = self.signature.bind(*args, **kwargs)
+        bound = self._bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
+
+    @cached_property
+    def _bind(self) -> Callable[..., inspect.BoundArguments]:
+        # a class says itself what its inputs lack
+        return self.signature.bind_partial if self.instance else self.signature.bind
 
     def _did_you_mean(self, named: Mapping[str, Any]) -> str:
         known = self.signature.parameters
@@ -197,9 +230,29 @@ def component(
             labels=labels,
         )
         _warn_of_unknown(called, platform, known.options, placed.config)
-        return Component(function, called, placed, retries(retry_policy, called), _cache(called, cache))
+        return Component(_function(function), called, placed, retries(retry_policy, called), _cache(called, cache))
 
     return decorate if fn is None else decorate(fn)
+
+
+def component_of(instance: Instance) -> Component:
+    """The component that an instance of a class is, placed as its class says."""
+    try:
+        return _components[instance]
+    except (KeyError, TypeError):
+        pass
+    made: Component = component(**instance.placement)(instance)
+    with suppress(TypeError):  # it may not be hashable
+        _components[instance] = made
+    return made
+
+
+def _function(given: Any) -> Callable[..., Any]:
+    """What is run: a function as it is, of an instance its method."""
+    if isinstance(given, Instance):
+        return given.run
+    function: Callable[..., Any] = given
+    return function
 
 
 def _name(function: Any, name: str | None) -> str:

@@ -40,6 +40,7 @@ class Execution:
         error: what it raised, where it failed.
         failed_nodes: how many of its calls failed.
         seconds: how long it took.
+        node_outputs: of a workflow, what each node gave.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Execution:
     error: BaseException | None = None
     failed_nodes: int = 0
     seconds: float = 0.0
+    node_outputs: Mapping[str, Any] = field(default_factory=dict)
 
     def result(self) -> Any:
         """What the pipeline returned; raises what it raised."""

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -105,10 +105,13 @@ class Scope:
         self.name = name
         self.within = within
         self.stop = threading.Event()
-        self._handling = handling
+        self.limit = limit
+        self.handling = handling
         self._lazy = lazy
         self._tries = tries or {}
-        self.slots: Slots = Slots(limit, outer.slots if outer else None)
+        # a component that calls a pipeline has a place already, and must not wait for another
+        shared = outer is not None and inside.get() == outer.within
+        self.slots: Slots = Slots(limit, outer.slots if outer is not None and shared else None)
         self._outer = outer
         self.inner: list[Scope] = []
         self._open: dict[str, Call] = {}  # submitted calls, until the end of the body
@@ -131,34 +134,44 @@ class Scope:
         explicit = bool(parents)
         if not parents:
             parents = self.run.tracker.sources((*args, *kwargs.values()))
-        node = inside.get()
-        call = Call(
-            self.run,
-            component,
-            self.run.node_id(component.name),
-            new_hash(),
-            parents,
-            self.within if node == self.within else node,
-            args,
-            kwargs,
-            self._handling.retry(component),
-            self.stop,
-        )
-        call.result = Result(call.hash, call.node, component.name, _Waiting(self, call))
-        self.run.calls[call.hash] = call
-        nested = node != self.within
+        nested = inside.get() != self.within
+        call, result = self._made(component, self.run.node_id(component.name), parents, args, kwargs)
         caught = not nested and self._in_try()
         if submit or (self._lazy and explicit and not nested and not caught):
             self._submit(call)
         else:
             self._now(call, nested, caught)
             self._answer(call, caught or nested)
-        return call.result
+        return result
+
+    def later(
+        self, component: Component, node: str, parents: Sequence[Result], arguments: Callable[[], Mapping[str, Any]]
+    ) -> Result:
+        """Submit a call whose arguments are made when its parents are done."""
+        self.check()
+        call, result = self._made(component, node, tuple(each.hash for each in parents), (), arguments)
+        self._submit(call)
+        return result
 
     def check(self) -> None:
         """Raise why this is over, if it is."""
         if self.stop.is_set():
             raise self._why()
+
+    def _made(
+        self,
+        component: Component,
+        node: str,
+        parents: tuple[str, ...],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+    ) -> tuple[Call, Result]:
+        retry = self.handling.retry(component)
+        call = Call(self.run, component, node, new_hash(), parents, inside.get(), args, kwargs, retry, self.stop)
+        result = Result(call.hash, node, component.name, _Waiting(self, call))
+        call.result = result
+        self.run.calls[call.hash] = call
+        return call, result
 
     def _submit(self, call: Call) -> None:
         self._open[call.hash] = call
@@ -218,13 +231,13 @@ class Scope:
         finally:
             self.slots.give()
         if call.error is not None and not caught and not self.stop.is_set():
-            self._handling.failed(call, self)
+            self.handling.failed(call, self)
 
     def _upstream(self, call: Call) -> BaseException | None:
         """Why a call whose parent failed is not run, where a failure ends the pipeline."""
         for each in call.parents:
             parent = self.run.calls.get(each)
-            if parent is not None and parent.error is not None and not parent.seen and self._handling.ends(parent):
+            if parent is not None and parent.error is not None and not parent.seen and self.handling.ends(parent):
                 error = UpstreamFailedError(f"It follows {parent.node!r}, which failed: {parent.error}")
                 error.__cause__ = parent.error
                 return error
@@ -255,8 +268,8 @@ class Scope:
         call.seen = True
         if isinstance(call.error, Cancelled) and self.stop.is_set():
             raise self._why() from None
-        if raises or self._handling.ends(call):
-            raise call.error
+        if raises or self.handling.ends(call):
+            raise _cause(call.error)
 
     def settle(self, call: Call) -> None:
         """Wait for a call whose outputs the body asks for."""
@@ -315,6 +328,13 @@ class Scope:
         self.halt(
             lambda: PipelineTimeoutError(f"Pipeline {self.name!r} took longer than its timeout of {timeout:g} s.")
         )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The failure that kept others from running, in place of theirs."""
+    while isinstance(error, UpstreamFailedError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 class _Waiting:

@@ -1,0 +1,156 @@
+"""The nodes and connections of a workflow, and what fills the parameters of a node: values and pure functions.
+
+By the parameter's name, in this order: what other nodes give, `inputs["node.parameter"]`, `inputs["parameter"]`, the
+node's configuration, the default. A connection that names an output and an input joins exactly these. One that does not
+hands over all outputs by their names; one that is left over then fills the one parameter that still needs a value.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lokki.errors import nearest
+from lokki.frozen import field, frozen
+from twingraph.errors import ComponentError
+from twingraph.results import Outputs, Result
+
+GENERIC: tuple[Any, ...] = ("output", "input", "outputs", "inputs", "", None)
+"""Words for an output or input that mean none in particular."""
+
+_FREE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+@frozen
+class Node:
+    """A node of a workflow.
+
+    Attributes:
+        id: what it is called everywhere.
+        component: what it runs, or the name of that.
+        config: values for its parameters; for a component that is a class, its configuration.
+        inputs: parameters that get an input of the workflow which has another name.
+        each: of a map, what runs for each item, one after the other.
+        limit: of a map, how many items run at once.
+        about: what else its definition says, which is kept.
+    """
+
+    id: str
+    component: Any = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    each: tuple[Any, ...] = ()
+    limit: int | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def called(self) -> str:
+        """The component's name."""
+        return called(self.component) or self.id
+
+
+def called(component: Any) -> str:
+    """The name of a component, function or class, or the name that stands for one."""
+    if isinstance(component, str):
+        return component
+    return str(getattr(component, "name", "") or getattr(component, "__name__", ""))
+
+
+@frozen
+class Wire:
+    """A connection of two nodes."""
+
+    source: str
+    target: str
+    output: str = "output"
+    input: str = "input"
+
+
+def filled(
+    node: str,
+    signature: inspect.Signature,
+    wires: Iterable[Wire],
+    results: Mapping[str, Result],
+    inputs: Mapping[str, Any],
+    config: Mapping[str, Any],
+    renamed: Mapping[str, str],
+) -> dict[str, Any]:
+    """The arguments of a node, by name."""
+    known = {name: each for name, each in signature.parameters.items() if each.kind not in _FREE}
+    free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
+    exact, loose = _given(node, wires, results, known)
+    given = {**_inputs(node, inputs, known, renamed, config, free), **exact}
+    left = {}
+    for name, value in loose.items():
+        if name in exact:
+            continue
+        if name in known or free:
+            given[name] = value
+        else:
+            left[name] = value
+    needed = [name for name, each in known.items() if name not in given and each.default is inspect.Parameter.empty]
+    if len(left) == 1 and len(needed) == 1:
+        given[needed[0]] = next(iter(left.values()))
+    return given
+
+
+def _given(
+    node: str, wires: Iterable[Wire], results: Mapping[str, Result], known: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What other nodes give: to parameters that a connection names, and by the outputs' own names."""
+    exact: dict[str, Any] = {}
+    loose: dict[str, Any] = {}
+    for wire in wires:
+        result = results[wire.source]
+        whole = wire.output in GENERIC and wire.output not in result.outputs
+        value = result.value if whole else _output(node, result, wire)
+        if wire.input not in GENERIC or wire.input in known:
+            exact[wire.input] = value
+        elif whole:
+            loose.update(result.outputs)
+        else:
+            loose[wire.output] = value
+    return exact, loose
+
+
+def _output(node: str, result: Result, wire: Wire) -> Any:
+    given = result.outputs
+    if wire.output not in given:
+        near = nearest(wire.output, given) or f"; it gave {', '.join(given) or 'nothing'}."
+        raise ComponentError(f"Node {node!r} wants output {wire.output!r} of {wire.source!r}, which has none{near}")
+    return given[wire.output]
+
+
+def _inputs(
+    node: str,
+    inputs: Mapping[str, Any],
+    known: Mapping[str, Any],
+    renamed: Mapping[str, str],
+    config: Mapping[str, Any],
+    free: bool,
+) -> dict[str, Any]:
+    """What the workflow's inputs and the node's configuration give."""
+    given = {name: value for name, value in config.items() if name in known or free}
+    for name in known:
+        if renamed.get(name, name) in inputs:
+            given[name] = inputs[renamed.get(name, name)]
+    for name, value in inputs.items():
+        place, dot, parameter = name.rpartition(".")
+        if dot and place == node:
+            given[parameter] = value
+        elif free and not dot:
+            given.setdefault(name, value)
+    return given
+
+
+def merged(outputs: Mapping[str, Outputs]) -> dict[str, Any]:
+    """The outputs of several nodes as one: names that two of them have move under the nodes' ids."""
+    names = [name for each in outputs.values() for name in each]
+    made: dict[str, Any] = {}
+    for node, each in outputs.items():
+        apart = {name: value for name, value in each.items() if names.count(name) > 1}
+        made.update({name: value for name, value in each.items() if name not in apart})
+        if apart:
+            made[node] = apart
+    return made
