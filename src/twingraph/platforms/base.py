@@ -6,68 +6,30 @@ look and cleaning up are the business of `run`, here. Retries are the kernel's: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from lokki.errors import nearest
-from lokki.frozen import frozen
-from lokki.pools import Stop
 from lokki.runtime.failure import Cancelled
 from twingraph.errors import ComponentError, ComponentTimeoutError
-from twingraph.placement import Placement
+from twingraph.placed import Outcome, Placed, Raised, Returned
+
+__all__ = [
+    "Outcome",
+    "Placed",
+    "Platform",
+    "Raised",
+    "Returned",
+    "platform",
+    "platform_names",
+    "register_platform",
+    "run",
+]
 
 _FIRST_LOOK = 0.02  # seconds; a platform that can wait for an event answers sooner
 _LONGEST_LOOK = 1.0
-
-
-@frozen(eq=False)
-class Placed:
-    """One attempt of one call, on its way to a platform.
-
-    Attributes:
-        id: unique, of small letters, digits and hyphens, at most 40 long: names containers and jobs.
-        run: the execution that it is part of.
-        node: the call's id in it.
-        component: the component's name.
-        attempt: how often it was tried before.
-        fn: the function to call.
-        args: what it is called with, by place.
-        kwargs: what it is called with, by name.
-        placement: where and with what.
-        log: takes what the component printed or logged: a level in small letters and a line.
-        usage: takes what the call used: `cpu_seconds`, `peak_memory_bytes`.
-        stop: raised when the execution is over.
-    """
-
-    id: str
-    run: str
-    node: str
-    component: str
-    attempt: int
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    placement: Placement
-    log: Callable[[str, str], None]
-    usage: Callable[[Mapping[str, float]], None]
-    stop: Stop
-
-
-class Returned(NamedTuple):
-    """The call is over, and this is what the function returned."""
-
-    value: Any
-
-
-class Raised(NamedTuple):
-    """The call is over, and this is what the function raised, or what became of the call."""
-
-    error: BaseException
-
-
-Outcome = Returned | Raised
 
 
 class Platform(Protocol):

@@ -1,0 +1,58 @@
+"""One attempt of one call on its way to a platform, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lokki.frozen import frozen
+from lokki.pools import Stop
+from twingraph.placement import Placement
+
+
+@frozen(eq=False)
+class Placed:
+    """One attempt of one call, on its way to a platform.
+
+    Attributes:
+        id: unique, of small letters, digits and hyphens, at most 40 long: names containers and jobs.
+        run: the execution that it is part of.
+        node: the call's id in it.
+        component: the component's name.
+        attempt: how often it was tried before.
+        fn: the function to call.
+        args: what it is called with, by place.
+        kwargs: what it is called with, by name.
+        placement: where and with what.
+        log: takes what the component printed or logged: a level in small letters and a line.
+        usage: takes what the call used: `cpu_seconds`, `peak_memory_bytes`.
+        stop: raised when the execution is over.
+    """
+
+    id: str
+    run: str
+    node: str
+    component: str
+    attempt: int
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    placement: Placement
+    log: Callable[[str, str], None]
+    usage: Callable[[Mapping[str, float]], None]
+    stop: Stop
+
+
+class Returned(NamedTuple):
+    """The call is over, and this is what the function returned."""
+
+    value: Any
+
+
+class Raised(NamedTuple):
+    """The call is over, and this is what the function raised, or what became of the call."""
+
+    error: BaseException
+
+
+Outcome = Returned | Raised

@@ -1,0 +1,97 @@
+"""A module of one's own, from which things travel."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import xml.etree.ElementTree  # noqa: ICN001 - this is what binds `xml` alone
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from os import environ
+from typing import Any, NamedTuple
+
+LIMIT = 10
+SEEN: dict[str, int] = {}
+WORDS = re.compile(r"[a-z]+")
+log = logging.getLogger(__name__)
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str = "r"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+    tags: list[str] = field(default_factory=list)
+
+    def moved(self, by: int) -> Point:
+        return Point(self.x + by, self.y + by, [*self.tags, "moved"])
+
+
+class Base:
+    factor = 2
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def scaled(self) -> int:
+        return self.start * self.factor
+
+
+class Grown(Base):
+    def scaled(self) -> int:
+        return super().scaled() + LIMIT
+
+    def execute(self, by: int) -> int:
+        return self.scaled() + by
+
+
+class OwnError(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{text} ({code})")
+        self.code = code
+
+
+def counted(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def call(*args: Any) -> Any:
+        SEEN[fn.__name__] = SEEN.get(fn.__name__, 0) + 1
+        return fn(*args)
+
+    return call
+
+
+@counted
+def double(x: int) -> int:
+    return x * 2
+
+
+@functools.cache
+def fibonacci(n: int) -> int:
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+
+def even(n: int) -> bool:
+    return n == 0 or odd(n - 1)
+
+
+def odd(n: int) -> bool:
+    return n != 0 and even(n - 1)
+
+
+def parsed(text: str) -> list[str]:
+    return WORDS.findall(xml.etree.ElementTree.fromstring(text).text or "")
+
+
+def variable(name: str) -> str | None:
+    return environ.get(name)
