@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.docker_engine import docker, docker_engine  # noqa: F401 - fixtures for every test
+from tests.kubernetes_cluster import kubernetes, kubernetes_server  # noqa: F401 - fixtures for every test
 from tests.localstack_server import localstack, own_account  # noqa: F401 - fixtures for every test
 from tests.moto_server import aws, bucket, moto_server, relay, relay_server, s3  # noqa: F401 - fixtures for every test
 
-SERVICES = {"localstack": "localstack", "docker_engine": "docker"}
+SERVICES = {"localstack": "localstack", "docker_engine": "docker", "kubernetes_server": "kubernetes"}
 """By the fixture that leads to a service the marker of the tests that use it."""
 
 
