@@ -61,7 +61,7 @@ class Local:
     def _children(self) -> Platform:
         with self._lock:
             if self._isolated is None:
-                from twingraph.platforms.isolated import Isolated  # type: ignore[import-not-found]
+                from twingraph.platforms.isolated import Isolated
 
                 self._isolated = Isolated()
             return self._isolated

@@ -24,8 +24,11 @@ import json
 import linecache
 import logging
 import os
+import select
+import signal
 import struct
 import sys
+import threading
 import time
 import traceback
 import types
@@ -85,7 +88,7 @@ class Writing:
     def _list(self, values: list[Any]) -> list[Any]:
         kinds = set(map(type, values))
         if kinds <= _SAME:
-            return values
+            return list(values)  # it may change before it is sent
         return [self._at(index, each) for index, each in enumerate(values)]
 
     def _dict(self, values: dict[Any, Any]) -> Any:
@@ -778,6 +781,10 @@ def _surroundings(told: dict[str, Any]) -> Iterator[None]:
     """The call's environment and log, for as long as it runs."""
     environment, folder, path = dict(os.environ), _folder(), list(sys.path)
     os.environ.update(told["environment"])
+    sys.path[:] = told.get("path", path)
+    if "folder" in told:
+        with suppress(OSError):
+            os.chdir(told["folder"])
     with _logging():
         try:
             yield
@@ -941,16 +948,35 @@ def serve() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
+    busy = threading.Event()
+    threading.Thread(target=_watch, args=(source.fileno(), busy), daemon=True).start()
     while True:
         head = source.read(4)
         if len(head) < 4:
             return
         (length,) = struct.unpack(">I", head)
         told = json.loads(source.read(length))
+        busy.set()
         body = json.dumps(_answered(told)).encode("ascii")
-        os.write(2, ("\x1e%s end\n" % told["id"]).encode())
+        busy.clear()
+        with suppress(OSError):  # the function may have closed it
+            os.write(2, ("\x1e%s end\n" % told["id"]).encode())
         drain.write(struct.pack(">I", len(body)) + body)
         drain.flush()
+
+
+def _watch(source: int, busy: threading.Event) -> None:
+    """End this process, and its children where it leads a group, when those who asked are gone."""
+    if not hasattr(select, "poll"):
+        return
+    hung_up = select.poll()
+    hung_up.register(source, 0)
+    hung_up.poll()
+    if not busy.is_set():
+        return
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def main(arguments: list[str]) -> None:
