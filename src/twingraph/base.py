@@ -28,6 +28,7 @@ class BaseComponent:
     """
 
     placement: ClassVar[Mapping[str, Any]] = {}
+    __travels__: ClassVar[tuple[str, ...]] = ("__init__", "__init_subclass__", "validate_inputs", "execute", "run")
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         self.config = dict(config or {})

@@ -6,11 +6,13 @@ import functools
 import logging
 import re
 import xml.etree.ElementTree  # noqa: ICN001 - this is what binds `xml` alone
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from os import environ
 from typing import Any, NamedTuple
+
+from twingraph.base import BaseComponent
 
 LIMIT = 10
 SEEN: dict[str, int] = {}
@@ -60,6 +62,20 @@ class OwnError(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{text} ({code})")
         self.code = code
+
+
+class Threshold(BaseComponent):
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(config)
+        assert config is not None
+        self.limit = config.get("limit", LIMIT)
+
+    def validate_inputs(self, **kwargs: Any) -> None:
+        if not kwargs["data"]:
+            raise OwnError(1, "no data")
+
+    def execute(self, data: list[int], *, scale: int = 1) -> dict[str, Any]:
+        return {"kept": [each * scale for each in data if each > self.limit]}
 
 
 def counted(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,8 +13,21 @@ import pytest
 import tests.twingraph.cargo as cargo_module
 from tests.twingraph import cargo
 from tests.twingraph.calling import placed, there
-from tests.twingraph.cargo import Colour, Grown, OwnError, Pair, Point, double, even, fibonacci, parsed, variable
+from tests.twingraph.cargo import (
+    Colour,
+    Grown,
+    OwnError,
+    Pair,
+    Point,
+    Threshold,
+    double,
+    even,
+    fibonacci,
+    parsed,
+    variable,
+)
 from twingraph import envelope
+from twingraph.decorators import component_of
 from twingraph.errors import TravelError
 
 LIMIT = 3
@@ -93,6 +106,13 @@ def test_lambdas_partials_bound_methods_and_coroutines_are_functions_too() -> No
     assert there(Grown(5).execute, 1) == 21
     assert there(later, 2) == 6
     assert there(lambda fn, kind: kind(fn(1)), lambda x: x + LIMIT, Point).x == 4
+
+
+def test_a_component_that_is_a_class_travels_without_what_runs_it_here() -> None:
+    assert there(Threshold().run, [9, 11], scale=2) == {"kept": [22]}
+    assert there(lambda: Threshold({"limit": 3}).run(data=[4])) == {"kept": [4]}
+    with pytest.raises(OwnError, match="no data"):
+        there(component_of(Threshold()).fn, [])
 
 
 def test_imports_inside_of_a_function_find_modules_of_ones_own() -> None:
