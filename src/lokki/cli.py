@@ -8,6 +8,7 @@ print and exit.)
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from lokki.errors import LokkiError
 from lokki.outcome import INTERRUPTED, complain
 from lokki.params import usage
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COMMANDS = ("run", "graph", "build", "simulate", "deploy", "destroy", "invoke", "show", "logs", "redrive")
 
 
@@ -56,8 +58,21 @@ def exiting(command: Callable[[], None]) -> None:
         complain("Interrupted.")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        _let_go()
+        complain(
+            f"error: What this command prints cannot be written: {error.strerror}. What it did until then is done."
+        )
+        sys.exit(1)
+
+
+def _let_go() -> None:
+    """Nobody can be told anything more on stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def flow_command(flow: Flow, spelling: str, argv: list[str]) -> None:

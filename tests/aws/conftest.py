@@ -23,7 +23,7 @@ from tests.builder.flows import BUCKET, config
 from tests.moto_server import OTHERS, Asked, Relay, Reply
 
 CONFIG = config(functions={"timeout": 1})
-FLOWS = (flows.squares_flow, flows.open_squares_flow, flows.study_flow)
+FLOWS = (flows.squares_flow, flows.open_squares_flow, flows.study_flow, flows.moult_flow)
 _NO_STACK = (
     "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code>"
     "<Message>Stack with id x does not exist</Message></Error></ErrorResponse>"

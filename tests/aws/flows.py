@@ -39,6 +39,8 @@ def total(squares: Sequence[int], day: date | None = None, how: str = "", gate: 
             time.sleep(60)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "hog":
+            bytearray(1 << 62)
     while gate and not Path(gate).exists():
         time.sleep(0.02)
     return f"{sum(squares)} on {day!r}"
@@ -77,3 +79,31 @@ def first(n: int = 1) -> int:
 def study_flow(n: int = 1, how: str = "") -> Any:
     """A Batch job."""
     return first().next(study)
+
+
+@step
+def moult(x: int, spoil: str = "", **_: Any) -> int:
+    """The last one cuts off what an earlier one has left at the key `spoil`."""
+    while spoil and x == 2:
+        from lokki.errors import MissingError
+        from lokki.store import S3Store
+
+        store = S3Store()
+        try:
+            store.put_blob(spoil, store.blob(spoil)[:-20])
+        except MissingError:
+            time.sleep(0.02)
+        else:
+            break
+    return x
+
+
+@step
+def feathers(xs: Sequence[int]) -> int:
+    return sum(xs)
+
+
+@flow
+def moult_flow(spoil: str = "", n: int = 3) -> Any:
+    """A part that is damaged before it is read."""
+    return numbers().map(moult).agg(feathers)

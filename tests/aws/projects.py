@@ -77,9 +77,7 @@ class Project:
             cwd=self.folder,
             env={**own, **self.settings},
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
     def run(self, *arguments: str, answer: str | None = None) -> tuple[int, str, str]:

@@ -26,11 +26,11 @@ def flow_in(path: Path, module: str = "") -> Flow:
     return Flow(scope["finch_flow"])
 
 
-def wheel(folder: Path, name: str, tag: str = "py3-none-any") -> Path:
-    """The smallest package that can be installed: a module that says what it is called."""
+def wheel(folder: Path, name: str, tag: str = "py3-none-any", large: int = 0) -> Path:
+    """The smallest package that can be installed: a module that says what it is called, and is so many bytes larger."""
     info = f"{name}-1.0.dist-info"
     files = {
-        f"{name}/__init__.py": f"NAME = {name!r}\n",
+        f"{name}/__init__.py": f"NAME = {name!r}\n" + "#" * large,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:NAME\n",

@@ -17,12 +17,13 @@ from lokki.frozen import frozen
 from lokki.runtime.program import parameters
 
 RUNNING, SUCCEEDED = "RUNNING", "SUCCEEDED"
+GONE = ("ExecutionDoesNotExist", "StateMachineDoesNotExist")
 _PAGE = 1_000
 _READERS = 8
 _SEARCHED = 1_000  # of the newest executions, whose names are looked at for one that somebody means
 _OPENED = 100  # of them, whose inputs are
 _STAMP = re.compile(r"(?P<run>.+)-\d{8}-\d{6}-[0-9a-f]{4}")
-_UNKNOWN = ("ExecutionDoesNotExist", "InvalidArn", "InvalidName", "ValidationException")
+_UNKNOWN = (*GONE, "InvalidArn", "InvalidName", "ValidationException")
 
 Kind = Callable[[str], AwsError]
 

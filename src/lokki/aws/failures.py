@@ -47,9 +47,16 @@ class _Looked:
     def recorded(self) -> list[StepError]:
         """What steps left behind."""
         try:
-            return _first(step_errors(*self._where, self._execution.started))
+            return [self._helped(each) for each in _first(step_errors(*self._where, self._execution.started))]
         except (StoreError, ValueError, KeyError):  # then AWS's own word for it counts
             return []
+
+    def _helped(self, found: StepError) -> StepError:
+        """What Python itself had no memory for is told like what AWS ends for that."""
+        place = next((each for each in self._definition.walk() if each.node == found.step), None)
+        if not found.error.startswith("MemoryError") or place is None or place.kind != "function":
+            return found
+        return replace(found, hint=self._hint(place, "MemoryError", ""))
 
     def of_children(self) -> list[StepError]:
         """The children that failed, of the maps that failed by that."""
@@ -128,8 +135,9 @@ class _Looked:
                 f'lambda.timeout, to 900 at most; what takes longer runs on Batch, @step(job_type="batch"). {_AGAIN}'
             )
         has = f", {limits['MemorySize']:,} MB" if "MemorySize" in limits else ""
+        ended = "It needed" if error == "MemoryError" else "Its function was ended, most likely because it needed"
         return (
-            f"Its function was ended, most likely because it needed more memory than it has{has}. Raise that with "
+            f"{ended} more memory than it has{has}. Raise that with "
             f"@step(memory_mb=...) or lambda.memory, to 10240 at most. {_AGAIN}"
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lokki.aws.client import Aws, code_of, refusals
-from lokki.aws.executions import RUNNING, Execution, listed, opened, read
+from lokki.aws.executions import RUNNING, Execution, arn_of, listed, opened, read
 from lokki.aws.machines import Definition, Machine
 from lokki.errors import InvokeError, ParameterError
 from lokki.kinds import json_of
@@ -61,23 +61,33 @@ def start(aws: Aws, machine: Machine, given: Mapping[str, Any], run_id: str | No
         given: the parameters of the flow that are given.
         run_id: under which results are kept and used again; refused while another execution uses it.
     """
-    from botocore.exceptions import ClientError
-
     if run_id is not None:
         _check(aws, machine, run_id)
-    sent = json.dumps(execution_input(given, run_id), ensure_ascii=False)
+    made, name = execution_input(given, run_id), name_for(run_id)
+    try:
+        return _started(aws, machine, made, name)
+    except InvokeError as error:
+        if not error.unsure:
+            raise
+        raise InvokeError(f"{error} It may have been started all the same, as run {name!r}: look with show.") from error
+
+
+def _started(aws: Aws, machine: Machine, made: dict[str, Any], name: str) -> Execution:
+    from botocore.exceptions import ClientError
+
+    sent = json.dumps(made, ensure_ascii=False)
     with refusals(f"start {machine.name!r}", InvokeError):
         try:
-            answer = aws.client("stepfunctions").start_execution(
-                stateMachineArn=machine.arn, name=name_for(run_id), input=sent
-            )
+            answer = aws.client("stepfunctions").start_execution(stateMachineArn=machine.arn, name=name, input=sent)
         except ClientError as error:
+            if code_of(error) == "ExecutionAlreadyExists":  # nobody else makes this name up: an answer was lost
+                return read(aws, arn_of(machine, name), InvokeError)
             if code_of(error) != "StateMachineDoesNotExist":
                 raise
             raise InvokeError(
                 f"Could not start {machine.name!r}: its state machine was removed meanwhile. Deploy the flow again."
             ) from error
-    return read(aws, answer["executionArn"], InvokeError)
+    return Execution(answer["executionArn"], name, RUNNING, answer["startDate"], given=made, opened=True)
 
 
 def name_for(run_id: str | None) -> str:

@@ -94,7 +94,7 @@ def compile_flow(
     program = program_of(deployment, flow, source.module, source.files)
     python = python_version(config, source.project)
     pinned = requirements(source.project)
-    with tempfile.TemporaryDirectory(prefix="lokki-") as folder:
+    with _temporary() as folder:
         version, processor = (None, None) if here else (python, config.lambda_.architecture)
         needed = pinned if config.lambda_.package_type == "zip" else ""
         installed = install(needed, folder, version, processor, source.project)
@@ -111,6 +111,16 @@ def compile_flow(
     files[".gitignore"] = b"*\n"
     files[BUILT] = _mark(deployment, functions, jobs)
     return Bundle(deployment, dict(sorted(files.items())), functions, jobs, python, source.root, source.warnings)
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="lokki-")
+    except OSError as error:
+        raise BuildError(
+            f"There is no place for temporary files: {error.strerror}. Make room, or set TMPDIR to a folder that has "
+            "some."
+        ) from error
 
 
 def write(bundle: Bundle, build_dir: str) -> None:

@@ -239,9 +239,16 @@ def install(
     answer = _uv(["pip", "install", *options, "--requirement", "-"], cwd=place, text=requirements)
     if answer.returncode:
         machine = f" for Python {python} on {architecture}" if target else ""
-        older = " Lambda runs this Python on an older Linux; a newer one may have it." if python in _GLIBC else ""
-        raise BuildError(f"The packages cannot be installed{machine}: {_telling(answer.stderr)}{older}")
+        raise BuildError(
+            f"The packages cannot be installed{machine}: {_telling(answer.stderr)}{_way_out(answer, python)}"
+        )
     return Installed(folder)
+
+
+def _way_out(answer: CompletedProcess[str], python: str | None) -> str:
+    if "No space left" in answer.stderr:
+        return " Make room, or set TMPDIR and UV_CACHE_DIR to folders that have some."
+    return " Lambda runs this Python on an older Linux; a newer one may have it." if python in _GLIBC else ""
 
 
 def _foreign(requirements: str, python: str, architecture: str) -> Iterator[str]:

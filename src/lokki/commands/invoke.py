@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lokki.commands.shared import Command, configuration, given, logging_options, made, option, quoted
 from lokki.decorators import Flow
-from lokki.errors import AwsError, InvokeError
+from lokki.errors import AwsError, InvokeError, StoreError
 from lokki.outcome import INTERRUPTED, complain, print_result
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Waiting:
 
     def wait(self, execution: Execution, graph: FlowGraph) -> None:
         """Wait; prints the value, or says what went wrong and ends this process."""
+        from lokki.aws.executions import GONE
         from lokki.aws.results import value_of
         from lokki.aws.watching import watch
 
@@ -101,11 +102,23 @@ class Waiting:
             complain(f"\nInterrupted. {self._goes_on(execution)}")
             sys.exit(INTERRUPTED)
         except AwsError as error:
+            if error.code in GONE:
+                raise InvokeError(
+                    f"Run {execution.name!r} was removed while it ran, together with its state machine ({error.code}): "
+                    f"deploy the flow again with: {self._commands('deploy')}"
+                ) from error
             raise InvokeError(f"{error} {self._goes_on(execution)}") from error
         if ended.status != "SUCCEEDED":
             self._explain(ended)
             sys.exit(1)
-        print_result(value_of(graph, self._store, self._machine, ended))
+        try:
+            value = value_of(graph, self._store, self._machine, ended)
+        except StoreError as error:
+            again = f"{self._commands('show', ended.name)} --result"
+            raise InvokeError(
+                f"{error} Run {ended.name!r} succeeded all the same; once that is mended, its value comes with: {again}"
+            ) from error
+        print_result(value)
 
     def _goes_on(self, execution: Execution) -> str:
         endpoint = f" --endpoint-url {quoted(self._aws.endpoint)}" if self._aws.endpoint else ""
