@@ -11,18 +11,23 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lokki.codec import content_hash, digest, encode
 from lokki.errors import StoreError
 
+if TYPE_CHECKING:
+    import ast
+
 _LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
+_parsing = threading.Lock()
 _PLAIN = (str, int, float, bytes, tuple, list, dict, set, type(None))
 _MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where descriptors keep their functions
 
@@ -142,14 +147,22 @@ def _written_out(path: str) -> dict[str, Any]:
         return {}
 
 
+def parsed(text: str | bytes) -> ast.Module:
+    """The syntax tree of a file; one thread at a time, because CPython 3.11 mixes up the depths of two."""
+    import ast
+
+    with _parsing:
+        return ast.parse(text)
+
+
 @lru_cache(maxsize=64)
 def _constants(path: str, _changed: int) -> dict[str, Any]:
     import ast
 
     found: dict[str, Any] = {}
     with open(path, "rb") as file:
-        body = ast.parse(file.read()).body
-    for each in body:
+        tree = parsed(file.read())
+    for each in tree.body:
         match each:
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=value)

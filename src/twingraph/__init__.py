@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from twingraph.errors import (
         ComponentError,
         ComponentTimeoutError,
+        ComponentTypeError,
         PipelineTimeoutError,
         PlatformError,
         PlatformUnavailableError,
@@ -36,6 +37,7 @@ __all__ = [
     "Component",
     "ComponentError",
     "ComponentTimeoutError",
+    "ComponentTypeError",
     "Execution",
     "Failure",
     "Outputs",
@@ -62,6 +64,7 @@ _ROOMS = {
     "errors": (
         "ComponentError",
         "ComponentTimeoutError",
+        "ComponentTypeError",
         "PipelineTimeoutError",
         "PlatformError",
         "PlatformUnavailableError",

@@ -173,8 +173,7 @@ class Call:
     def filled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with values in place of results; a result that failed is an `UpstreamFailedError`."""
         if callable(self._kwargs):
-            args, kwargs, _ = self.component.accepted((), self._kwargs())
-            return args, kwargs
+            return self.component.by_place(self._kwargs())
         if not any(True for _ in results_in(self._args, self._kwargs)):
             return self._args, dict(self._kwargs)
         return tuple(map(_filled, self._args)), {name: _filled(each) for name, each in self._kwargs.items()}

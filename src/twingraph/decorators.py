@@ -72,6 +72,8 @@ class Component:
         cache: how long a recorded result may be used again, or None.
     """
 
+    __name__: str
+
     def __init__(
         self, fn: Callable[..., Any], name: str, placement: Placement, retry: Retries, cache: Cache | None = None
     ) -> None:
@@ -81,6 +83,7 @@ class Component:
         self.placement = placement
         self.retry = retry
         self.cache = cache
+        self._code_hash: str | None = None
         self._own_parents = {each for each in _PARENTS if each in self.signature.parameters}
         _namedtuple_for(fn)
 
@@ -125,12 +128,10 @@ class Component:
 
     @property
     def code_hash(self) -> str:
-        """What changes when the code does."""
-        return self._fingerprint if not getattr(self.fn, "__closure__", None) else fingerprint(self.fn).hex()
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return fingerprint(self.fn).hex()
+        """What changes when the code does; what a closure holds may change from call to call."""
+        if self._code_hash is None or getattr(self.fn, "__closure__", None):
+            self._code_hash = fingerprint(self.fn).hex()
+        return self._code_hash
 
     @property
     def code(self) -> CodeType | None:
@@ -150,6 +151,13 @@ class Component:
         except TypeError as error:
             raise TypeError(f"{self.name}() {error}{self._did_you_mean(named)}") from None
         return args, named, parent_hashes(self.name, *given) if given else ()
+
+    def by_place(self, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments by name as the function takes them: some parameters have a place only."""
+        places = [name for name, each in self.signature.parameters.items() if each.kind is each.POSITIONAL_ONLY]
+        args = tuple(named[each] for each in places if each in named)
+        args, kwargs, _ = self.accepted(args, {name: each for name, each in named.items() if name not in places})
+        return args, kwargs
 
     def inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments by name, defaults included."""

@@ -47,13 +47,16 @@ def graph_of(flow: Any, params: Mapping[str, Any]) -> FlowGraph:
 
 def parts(graph: FlowGraph) -> Parts:
     """The nodes and connections of the workflow that a flow is."""
-    nodes = tuple(_call(node) if isinstance(node, Call) else _map(node, graph.params) for node in graph.nodes)
+    nodes = tuple(
+        _call(node, graph.params) if isinstance(node, Call) else _map(node, graph.params) for node in graph.nodes
+    )
     return nodes, tuple(wire for node in graph.nodes for wire in _wires(node))
 
 
-def _call(call: Call) -> Node:
+def _call(call: Call, params: Mapping[str, Any]) -> Node:
     runs = step_component(call.step)
     config = {name: each.value for name, each in _arguments(call, runs) if isinstance(each, Const)}
+    config |= {name: params[each.name] for name, each in _arguments(call, runs) if isinstance(each, Param)}
     inputs = {name: each.name for name, each in _arguments(call, runs) if isinstance(each, Param)}
     return Node(call.id, runs, config, inputs)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
+from lokki.source import parsed
+
 
 def tries(fn: Callable[..., Any]) -> Mapping[CodeType, frozenset[int]]:
     """The lines of the function that stand inside such a `try:`; none where its text is not to be had."""
@@ -16,7 +18,7 @@ def tries(fn: Callable[..., Any]) -> Mapping[CodeType, frozenset[int]]:
         return {}
     try:
         lines, first = inspect.getsourcelines(fn)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        tree = parsed(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
         return {}
     found = frozenset(first - 1 + line for line in _lines(tree))

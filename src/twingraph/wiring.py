@@ -132,7 +132,7 @@ def _inputs(
 ) -> dict[str, Any]:
     """What the workflow's inputs and the node's configuration give."""
     given = {name: value for name, value in config.items() if name in known or free}
-    for name in known:
+    for name in {**known, **renamed}:
         if renamed.get(name, name) in inputs:
             given[name] = inputs[renamed.get(name, name)]
     for name, value in inputs.items():
