@@ -12,8 +12,14 @@ from tests.docker_engine import docker, docker_engine  # noqa: F401 - fixtures f
 from tests.kubernetes_cluster import kubernetes, kubernetes_server  # noqa: F401 - fixtures for every test
 from tests.localstack_server import localstack, own_account  # noqa: F401 - fixtures for every test
 from tests.moto_server import aws, bucket, moto_server, relay, relay_server, s3  # noqa: F401 - fixtures for every test
+from tests.postgres_server import postgres, postgres_server  # noqa: F401 - fixtures for every test
 
-SERVICES = {"localstack": "localstack", "docker_engine": "docker", "kubernetes_server": "kubernetes"}
+SERVICES = {
+    "localstack": "localstack",
+    "docker_engine": "docker",
+    "kubernetes_server": "kubernetes",
+    "postgres_server": "postgres",
+}
 """By the fixture that leads to a service the marker of the tests that use it."""
 
 
@@ -29,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test runs in a folder of its own, with no configuration but its own."""
     for name in ("LOKKI_STORE_TYPE", "LOKKI_STATE_DIR", "LOKKI_EXECUTOR", "LOKKI_WORKERS", "LOKKI_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("TWINGRAPH_HOME", "TWINGRAPH_DB", "TWINGRAPH_RECORD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TICKS", str(tmp_path / "ticks"))

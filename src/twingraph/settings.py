@@ -1,16 +1,63 @@
-"""stand-in until the graph's lands."""
+"""What the environment says of TwinGraph on this machine; nothing else in the package reads it."""
 
 from __future__ import annotations
 
 import os
 
 from lokki.frozen import frozen
+from twingraph.errors import GraphError
+
+_YES, _NO = ("on", "1", "true", "yes"), ("off", "0", "false", "no")
+_POSTGRES = ("postgres://", "postgresql://")
 
 
 @frozen
 class Settings:
-    record: bool
+    """Where executions are recorded, and whether.
+
+    Attributes:
+        home: the folder for everything that TwinGraph keeps on this machine (`TWINGRAPH_HOME`, else `~/.twingraph`).
+        database: the URL of the execution graph (`TWINGRAPH_DB`, else an SQLite file in `home`).
+        record: whether runs are recorded (`TWINGRAPH_RECORD`, `on` or `off`; on by default).
+    """
+
+    home: str
+    database: str
+    record: bool = True
 
 
-def load_settings() -> Settings:
-    return Settings(os.environ.get("TWINGRAPH_RECORD", "on") != "off")
+def load_settings(home: str | None = None, database: str | None = None) -> Settings:
+    """The settings in force; what is given here wins over the environment."""
+    folder = home or os.environ.get("TWINGRAPH_HOME") or os.path.join("~", ".twingraph")
+    folder = os.path.abspath(os.path.expanduser(folder))
+    told = database or ("" if home else os.environ.get("TWINGRAPH_DB"))
+    return Settings(folder, _url(told) if told else sqlite_url(os.path.join(folder, "graph.db")), _recording())
+
+
+def sqlite_url(path: str) -> str:
+    """The URL of an SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def _url(told: str) -> str:
+    """The URL with the driver that is used; a path is one of an SQLite file."""
+    if "://" not in told:
+        return sqlite_url(os.path.abspath(os.path.expanduser(told)))
+    for scheme in _POSTGRES:
+        if told.startswith(scheme):
+            return f"postgresql+psycopg://{told.removeprefix(scheme)}"
+    if not told.startswith(("sqlite://", "postgresql+psycopg://")):
+        scheme = told.partition("://")[0]
+        raise GraphError(
+            f"The execution graph is kept in sqlite:// or postgresql://, not in {scheme}:// (TWINGRAPH_DB)."
+        )
+    return told
+
+
+def _recording() -> bool:
+    told = os.environ.get("TWINGRAPH_RECORD", "").strip().lower()
+    if told in _NO:
+        return False
+    if told in _YES or not told:
+        return True
+    raise GraphError(f"TWINGRAPH_RECORD is on or off, not {told!r}.")

@@ -1,0 +1,227 @@
+"""What is written to the execution graph and read from it: all SQL about single executions and nodes.
+
+Every method is one transaction. Writing is upserting, so that a batch may hold any part of a node's life, whichever
+process wrote the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, bindparam, desc, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from twingraph.errors import GraphError
+from twingraph.executions import database, schema
+from twingraph.executions.changes import Batch, Row
+from twingraph.executions.records import WAITING, Attempt, Edge, Execution, LogLine, Node
+
+INTERRUPTED = "The process that ran it ended before it did."
+_AT_ONCE = 5_000  # rows of one statement
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Repository:
+    """The execution graph at a URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = database.opened(url)
+
+    def write(self, batch: Batch) -> None:
+        """Write what a batch changes, all of it or nothing."""
+        with self._writing() as connection:
+            self._put(connection, schema.executions, ("id",), batch.executions.values())
+            self._put(connection, schema.nodes, ("execution_id", "node_id"), batch.nodes.values())
+            self._add(connection, schema.edges, batch.edges)
+            self._add(connection, schema.values, batch.values)
+            sources = [{"code_hash": key, "text": source} for key, source in batch.sources.items()]
+            self._add(connection, schema.sources, sources)
+            labels = [dict(zip(("key", "value", "execution_id"), each, strict=True)) for each in batch.labels]
+            self._add(connection, schema.labels, labels)
+            for rows in _pieces(batch.logs):
+                connection.execute(schema.logs.insert(), rows)
+            for rows in _pieces(batch.attempts):
+                connection.execute(schema.attempts.insert(), rows)
+
+    def unfinished(self, host: str) -> list[Execution]:
+        """The executions of a machine that are not over."""
+        found = schema.executions
+        query = select(found).where(found.c.status.in_(WAITING), found.c.host == host)
+        return [Execution(*row) for row in self._read(query)]
+
+    def interrupt(self, executions: Sequence[str], at: float) -> None:
+        """Mark executions whose process is gone, and those of their nodes that were not over."""
+        if not executions:
+            return
+        told = {"finished_at": at, "error": INTERRUPTED, "error_type": "interrupted"}
+        with self._writing() as connection:
+            for table, key in (
+                (schema.executions, schema.executions.c.id),
+                (schema.nodes, schema.nodes.c.execution_id),
+            ):
+                over = update(table).where(key == bindparam("which"), table.c.status.in_(WAITING))
+                connection.execute(over.values(status="failed", **told), [{"which": each} for each in executions])
+
+    def find(self, named: str) -> Execution:
+        """The execution with this id or with the only id that begins so, or the `latest`."""
+        found = schema.executions
+        query = select(found).order_by(desc(found.c.started_at), desc(found.c.id)).limit(2)
+        if named == "latest":
+            rows = self._read(query.limit(1))
+        else:
+            rows = self._read(select(found).where(found.c.id == named))
+            rows = rows or (self._read(query.where(found.c.id.startswith(named, autoescape=True))) if named else [])
+        if not rows:
+            raise GraphError(
+                "No execution is recorded yet." if named == "latest" else f"No execution {named!r} is recorded here."
+            )
+        if len(rows) > 1:
+            raise GraphError(f"Several executions begin with {named!r}: write more of the id.")
+        return Execution(*rows[0])
+
+    def nodes(self, execution: str) -> list[Node]:
+        """The nodes of an execution, in the order in which they came to be."""
+        found = schema.nodes
+        return [
+            Node(*row) for row in self._read(select(found).where(found.c.execution_id == execution).order_by("key"))
+        ]
+
+    def node(self, execution: str, node: str) -> Node:
+        """One node of an execution."""
+        found = schema.nodes
+        rows = self._read(select(found).where(found.c.execution_id == execution, found.c.node_id == node))
+        if not rows:
+            raise GraphError(f"Execution {execution} has no node {node!r}.")
+        return Node(*rows[0])
+
+    def edges(self, execution: str) -> list[Edge]:
+        """The edges that lead to the nodes of an execution, wherever they come from."""
+        found, child = schema.edges, schema.nodes
+        query = select(found.c.child, found.c.parent).join(child, child.c.hash == found.c.child)
+        rows = self._read(query.where(child.c.execution_id == execution).order_by(child.c.key, found.c.parent))
+        return [Edge(*row) for row in rows]
+
+    def attempts(self, execution: str, node: str) -> list[Attempt]:
+        """The attempts of a node that failed and were followed by another."""
+        found = schema.attempts
+        query = select(found.c.attempt, found.c.error, found.c.delay, found.c.at).order_by(found.c.key)
+        return [
+            Attempt(*row) for row in self._read(query.where(found.c.execution_id == execution, found.c.node_id == node))
+        ]
+
+    def source(self, code_hash: str) -> str:
+        """The text of the code with this hash; empty when it is not known."""
+        rows = self._read(select(schema.sources.c.text).where(schema.sources.c.code_hash == code_hash))
+        return str(rows[0][0]) if rows else ""
+
+    def logs(
+        self,
+        execution: str,
+        *,
+        node: str = "",
+        component: str = "",
+        severity: int = 0,
+        since: float | None = None,
+        until: float | None = None,
+        after: int = 0,
+        limit: int = 1_000,
+    ) -> list[LogLine]:
+        """Lines of the log, oldest first; `after` is the key of the last line that is known already."""
+        line, call = schema.logs, schema.nodes
+        same = and_(call.c.execution_id == line.c.execution_id, call.c.node_id == line.c.node_id)
+        query = select(line, call.c.component).outerjoin(call, same).order_by(line.c.key).limit(limit)
+        query = query.where(line.c.execution_id == execution, line.c.key > after, line.c.severity >= severity)
+        if node:
+            query = query.where(line.c.node_id == node)
+        if component:
+            query = query.where((call.c.component == component) | (line.c.node_id == component))
+        if since is not None:
+            query = query.where(line.c.at >= since)
+        if until is not None:
+            query = query.where(line.c.at <= until)
+        return [LogLine._make((*row[:-1], row[-1] or "")) for row in self._read(query)]
+
+    def newest(self, content_hash: str, since: float) -> Node | None:
+        """The newest node with this content that is done, whose outputs can be had again."""
+        found = schema.nodes
+        query = select(found).where(
+            found.c.content_hash == content_hash,
+            found.c.status == "completed",
+            found.c.reusable,
+            found.c.finished_at >= since,
+        )
+        rows = self._read(query.order_by(desc(found.c.finished_at), desc(found.c.key)).limit(1))
+        return Node(*rows[0]) if rows else None
+
+    def progress(self, executions: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many nodes of each status each execution has."""
+        found = schema.nodes
+        query = select(found.c.execution_id, found.c.status, func.count()).group_by(
+            found.c.execution_id, found.c.status
+        )
+        counts: dict[str, dict[str, int]] = {each: {} for each in executions}
+        for execution, status, count in self._read(query.where(found.c.execution_id.in_(executions))):
+            counts[execution][status] = count
+        return counts
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def forget_connections(self) -> None:
+        """Leave the connections, which belong to the process that this one was forked from, alone."""
+        self.engine.dispose(close=False)
+
+    def _writing(self) -> Any:
+        return self.engine.begin()
+
+    def _read(self, query: Any) -> Sequence[Any]:
+        try:
+            with self.engine.connect().execution_options(reads=True) as connection:
+                return connection.execute(query).all()
+        except SQLAlchemyError as error:
+            where = database.named(self.url)
+            raise GraphError(f"The execution graph at {where} cannot be read: {database.reason(error)}.") from error
+
+    def _put(self, connection: Connection, table: Table, key: tuple[str, ...], rows: Iterable[Row]) -> None:
+        """Insert rows or, where one with the key is there, set the columns that are given."""
+        shapes: dict[tuple[str, ...], list[Row]] = {}
+        for row in rows:
+            shapes.setdefault(tuple(row), []).append(row)
+        for shape, alike in shapes.items():
+            statement = _upsert(self.engine.dialect.name, table, key, shape)
+            for piece in _pieces(alike):
+                connection.execute(statement, piece)
+
+    def _add(self, connection: Connection, table: Table, rows: list[Row]) -> None:
+        """Insert rows that are not there yet."""
+        statement = _insert_new(self.engine.dialect.name, table)
+        key = [column.name for column in table.primary_key]
+        rows = sorted(
+            rows, key=lambda row: [row[name] for name in key]
+        )  # all in one order, so that none waits for another
+        for piece in _pieces(rows):
+            connection.execute(statement, piece)
+
+
+@lru_cache(256)
+def _upsert(dialect: str, table: Table, key: tuple[str, ...], columns: tuple[str, ...]) -> Any:
+    statement = _INSERT[dialect](table).values({name: bindparam(name) for name in columns})
+    changed = {name: statement.excluded[name] for name in columns if name not in key}
+    if not changed:
+        return statement.on_conflict_do_nothing(index_elements=key)
+    return statement.on_conflict_do_update(index_elements=key, set_=changed)
+
+
+@lru_cache(16)
+def _insert_new(dialect: str, table: Table) -> Any:
+    return _INSERT[dialect](table).on_conflict_do_nothing()
+
+
+def _pieces(rows: list[Row]) -> Iterator[list[Row]]:
+    for start in range(0, len(rows), _AT_ONCE):
+        yield rows[start : start + _AT_ONCE]

@@ -1,0 +1,166 @@
+"""The tables of the execution graph, the same in SQLite and in PostgreSQL.
+
+Times are seconds since 1970. Columns with values in them hold JSON as `snapshot` writes it. A node has two hashes:
+`hash` is its own, `content_hash` that of its code, inputs and parents' content, which other runs may share. Edges lead
+from hash to hash, so that they can cross executions and may point at what was never recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
+
+VERSION = "0001"
+"""The revision in `migrations` that the tables here are the result of."""
+
+metadata = MetaData()
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _text(name: str, **more: Any) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="", **more)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=false())
+
+
+def _float(name: str) -> Column[float | None]:
+    return Column(name, Float)
+
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _text("name"),
+    _text("status"),
+    _float("started_at"),
+    _float("finished_at"),
+    _float("duration"),
+    _number("failed_nodes"),
+    _text("config"),
+    _text("inputs"),
+    _text("outputs"),
+    _text("error"),
+    _text("error_type"),
+    _text("trace"),
+    _text("host"),
+    _number("pid"),
+    _text("process"),  # what tells the process from a later one with the same number
+    _text("user"),
+    _text("python"),
+    _text("git_commit"),
+    _text("git_branch"),
+    _flag("git_dirty"),
+    Index("executions_by_time", "started_at"),
+    Index("executions_by_name", "name", "started_at"),
+    Index("executions_by_status", "status", "started_at"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("key", _Key, primary_key=True, autoincrement=True),
+    Column("execution_id", Text, nullable=False),
+    Column("node_id", Text, nullable=False),
+    _text("hash"),
+    _text("content_hash"),
+    _text("code_hash"),
+    _text("kind"),
+    _text("component"),
+    _text("platform"),
+    _text("status"),
+    _text("within"),
+    _float("submitted_at"),
+    _float("started_at"),
+    _float("finished_at"),
+    _float("duration"),
+    _number("attempts"),
+    _text("labels"),
+    _text("inputs"),
+    _text("outputs"),
+    _flag("reusable"),
+    _text("error"),
+    _text("error_type"),
+    _text("trace"),
+    _float("cpu_seconds"),
+    _float("peak_memory_bytes"),
+    _text("usage"),
+    Index("nodes_by_id", "execution_id", "node_id", unique=True),
+    Index("nodes_by_hash", "hash"),
+    Index("nodes_by_content", "content_hash"),
+    Index("nodes_by_component", "component"),
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("child", Text, primary_key=True),
+    Column("parent", Text, primary_key=True),
+    Index("edges_by_parent", "parent", "child"),
+    sqlite_with_rowid=False,
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("key", _Key, primary_key=True, autoincrement=True),
+    Column("execution_id", Text, nullable=False),
+    Column("node_id", Text, nullable=False),
+    _number("attempt"),
+    _number("severity"),
+    Column("at", Float, nullable=False),
+    _text("message"),
+    Index("logs_by_execution", "execution_id", "key"),
+)
+
+# Attempts that failed and were followed by another; a node itself says what came of the last one.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("key", _Key, primary_key=True, autoincrement=True),
+    Column("execution_id", Text, nullable=False),
+    Column("node_id", Text, nullable=False),
+    _number("attempt"),
+    _text("error"),
+    _float("delay"),
+    _float("at"),
+    Index("attempts_by_node", "execution_id", "node_id"),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("code_hash", Text, primary_key=True),
+    _text("text"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("execution_id", Text, primary_key=True),
+    Index("labels_by_execution", "execution_id"),
+    sqlite_with_rowid=False,
+)
+
+# Which node made a value: what is too short to tell anything, such as 3 or true, is left out.
+values = Table(
+    "values_made",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("hash", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Index("values_by_hash", "hash"),
+    sqlite_with_rowid=False,
+)
+
+version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))

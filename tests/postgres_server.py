@@ -1,0 +1,113 @@
+"""A PostgreSQL of the tests' own: a cluster in a temporary folder, reached through a socket there and on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "LOKKI_TEST_POSTGRES"
+USER = "tests"
+_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server that answers on loopback."""
+
+    port: int
+
+    def url(self, name: str) -> str:
+        """The URL of a database."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+
+    def create(self) -> str:
+        """A new, empty database; its URL."""
+        import psycopg
+
+        name = f"graph_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A server that runs until the tests are over."""
+    if os.environ.get(VARIABLE) == "off":
+        pytest.skip(f"{VARIABLE} is off")
+    programs = _programs()
+    if programs is None:
+        pytest.skip("There is no initdb and pg_ctl: install PostgreSQL, on Debian the package postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="lokki-postgres-"))
+    user = _someone(folder)
+    data, port = folder / "data", _free_port()
+    try:
+        run(user, programs / "initdb", "-D", data, "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        run(user, programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+        try:
+            yield Postgres(port)
+        finally:
+            run(user, programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> str:
+    """The URL of a database with nothing in it."""
+    return postgres_server.create()
+
+
+def run(user: str | None, *command: object) -> None:
+    """Carry out a command as a user; PostgreSQL refuses to be run by root."""
+    done = subprocess.run(
+        list(map(str, command)),
+        user=user,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def _programs() -> Path | None:
+    """The folder with PostgreSQL's programs: Debian keeps them out of the path."""
+    for pattern in _PLACES:
+        for folder in sorted(Path("/").glob(pattern[1:]), reverse=True):
+            if (folder / "initdb").exists() and (folder / "pg_ctl").exists():
+                return folder
+    found = shutil.which("initdb")
+    return Path(found).parent if found and shutil.which("pg_ctl") else None
+
+
+def _someone(folder: Path) -> str | None:
+    """Who the server runs as: root lets the user postgres, or nobody, do it."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    known = {each.pw_name for each in pwd.getpwall()}
+    user = next(name for name in ("postgres", "nobody") if name in known)
+    shutil.chown(folder, user)
+    return user
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

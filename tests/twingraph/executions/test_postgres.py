@@ -1,0 +1,13 @@
+"""The execution graph in PostgreSQL, a real one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contracts.repository import RepositoryContract
+
+
+class TestPostgres(RepositoryContract):
+    @pytest.fixture
+    def url(self, postgres: str) -> str:
+        return postgres

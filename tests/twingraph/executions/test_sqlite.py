@@ -1,0 +1,15 @@
+"""The execution graph in SQLite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.repository import RepositoryContract
+
+
+class TestSqlite(RepositoryContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'new folder' / 'graph.db'}"
