@@ -106,7 +106,7 @@ def observers(graph: Mapping[str, Any], listen: Sequence[Listener]) -> tuple[tup
     listeners: list[Listener] = list(listen)
     recall: Recall = nothing_recalled
     if recording:
-        from twingraph.executions.recorder import open_recorder  # type: ignore[import-not-found]
+        from twingraph.executions.recorder import open_recorder
 
         recorder = open_recorder(graph.get("database"))
         listeners.append(recorder)
