@@ -146,7 +146,7 @@ class _Walk:
         if kind is bytes:
             self._take(2 * len(value) + 16)
             return plain(value)
-        if isinstance(value, list | tuple | dict | set | frozenset | bytes | bytearray):
+        if isinstance(value, float | list | tuple | dict | set | frozenset | bytes | bytearray):
             raise _Other  # it would come back as another type
         self._take(32)
         return plain(value, _refuse)
