@@ -184,6 +184,7 @@ def flow_of(
     def flow() -> Any:
         return made
 
+    flow.__module__ = chain.step.fn.__module__ if isinstance(chain, StepNode) else __name__
     flow.__name__ = flow.__qualname__ = re.sub(r"\W+", "_", name).strip("_").lower()
     return Flow(flow)
 

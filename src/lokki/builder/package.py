@@ -7,6 +7,7 @@ a mapping of paths, and the same input gives the same bytes.
 
 from __future__ import annotations
 
+import ast
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ from lokki.builder.dependencies import (
     package_name,
 )
 from lokki.builder.dockerfiles import REQUIREMENTS, function_image, job_image
-from lokki.builder.source import HANDLER, RUNTIME, Source
+from lokki.builder.source import BUILT_ON_US, HANDLER, RUNTIME, Source
 from lokki.errors import BuildError
 from lokki.frozen import frozen
 from lokki.runtime.program import FILE as PROGRAM
@@ -56,6 +57,9 @@ _MODULES = (
     "source",
     "start",
 )
+
+# Of the package that is built on this library: what writes components, pipelines and workflows.
+_AUTHORING = ("base", "decorators", "pipelines", "registry", "workflows")
 
 _JOBS_ONLY = f"{RUNTIME}/runtime/batch.py"  # jobs are images
 _DOCKERFILE = "Dockerfile"
@@ -112,15 +116,50 @@ class Package:
     largest: tuple[tuple[str, int], ...]
 
 
-def runtime_files() -> Mapping[str, bytes]:
-    """The modules of this library that run inside a function, by their path in a package."""
+def runtime_files(built_on_us: bool = False) -> Mapping[str, bytes]:
+    """The modules of this library that run inside a function, by their path in a package.
+
+    Of the package that is built on it, those come too that a file needs which writes components and workflows.
+    """
+    found = set(_modules(RUNTIME, _FOLDERS, (each for each in _MODULES if each != "__init__"))) | {RUNTIME}
+    if built_on_us:
+        found |= _with_imports({BUILT_ON_US, *_modules(BUILT_ON_US, ("platforms",), _AUTHORING)})
+    return dict(sorted(_contents(found)))
+
+
+def _modules(package: str, folders: Iterable[str], names: Iterable[str]) -> Iterator[str]:
     from importlib.resources import files
 
-    here = files("lokki")
-    found = {f"{name}.py": here / f"{name}.py" for name in _MODULES}
-    for folder in _FOLDERS:
-        found |= {f"{folder}/{each.name}": each for each in (here / folder).iterdir() if each.name.endswith(".py")}
-    return {f"{RUNTIME}/{path}": found[path].read_bytes() for path in sorted(found)}
+    yield from (f"{package}.{name}" for name in names)
+    for folder in folders:
+        for each in (files(package) / folder).iterdir():
+            if each.name.endswith(".py"):
+                yield f"{package}.{folder}.{each.name.removesuffix('.py')}"
+
+
+def _with_imports(modules: set[str]) -> set[str]:
+    """These modules, and those of ours that they import when they are imported."""
+    found: set[str] = set()
+    while modules:
+        name = modules.pop()
+        found.add(name)
+        for _, content in _contents({name}):
+            for node in ast.parse(content).body:
+                if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (RUNTIME, BUILT_ON_US):
+                    parts = (node.module or "").split(".")
+                    modules |= {".".join(parts[: at + 1]) for at in range(len(parts))} - found
+    return found
+
+
+def _contents(modules: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    from importlib.resources import files
+
+    for name in modules:
+        package, *rest = name.split(".")
+        path = (
+            "/".join([*rest, "__init__.py"]) if (files(package) / "/".join(rest)).is_dir() else "/".join(rest) + ".py"
+        )
+        yield f"{package}/{path}", (files(package) / path).read_bytes()
 
 
 def lambda_files(
@@ -158,7 +197,7 @@ def batch_files(source: Source, program: bytes, config: LokkiConfig, python: str
 
 def _shipped(source: Source, entry: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files that a function sees, without installed packages."""
-    return _joined(source.files, {**runtime_files(), **entry})
+    return _joined(source.files, {**runtime_files(source.builds_on_us), **entry})
 
 
 def _joined(project: Mapping[str, bytes], written: Mapping[str, bytes]) -> dict[str, bytes]:

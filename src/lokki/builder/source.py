@@ -26,7 +26,8 @@ HANDLER = "handler.py"
 BUILT = "lokki-build.json"  # what a build leaves in the folder that it wrote
 RUNTIME = "lokki"  # the folder of the runtime's own copy of this library
 
-_SHIPPED_BY_US = frozenset({"lokki", "twingraph", "__main__"})
+BUILT_ON_US = "twingraph"
+_SHIPPED_BY_US = frozenset({RUNTIME, BUILT_ON_US, "__main__"})
 _NOT_OURS = (BUILT, "pyvenv.cfg")  # in the folder of a build, and of an environment
 _IN_LAMBDA = frozenset({"boto3", "botocore"})
 
@@ -43,6 +44,7 @@ class Source:
         project: the folder of the nearest pyproject.toml above the script, or None.
         third_party: the top-level names that are imported from elsewhere, without Python's own.
         warnings: sentences for the user.
+        builds_on_us: whether it imports the package that is built on this one, `twingraph`.
     """
 
     module: str
@@ -52,6 +54,7 @@ class Source:
     project: str | None
     third_party: tuple[str, ...]
     warnings: tuple[str, ...]
+    builds_on_us: bool = False
 
 
 def collect(flow: Flow, config: LokkiConfig) -> Source:
@@ -69,7 +72,7 @@ def collect(flow: Flow, config: LokkiConfig) -> Source:
     said = list(_unmet(third_party, script, project))
     included = dict(_included(config.include.paths, folder, left_out, said))
     files = {path: _read(origin) for path, origin in _merged(imports.origins, included).items()}
-    return Source(module, root, files, script, project, third_party, tuple(said))
+    return Source(module, root, files, script, project, third_party, tuple(said), BUILT_ON_US in imports.shipped)
 
 
 # The flow's file and its name
@@ -144,6 +147,7 @@ class _Imports:
     def __init__(self, places: tuple[str, ...], left_out: frozenset[str]) -> None:
         self.origins: dict[str, str] = {}
         self.third_party: set[str] = set()
+        self.shipped: set[str] = set()
         self._places = places
         self._left_out = left_out
         self._found: set[str] = set()
@@ -157,6 +161,8 @@ class _Imports:
     def _taken(self, name: str) -> list[str]:
         """The modules that this import brings in and that have not been read yet."""
         top, _, rest = name.partition(".")
+        if top in _SHIPPED_BY_US:
+            self.shipped.add(top)
         if top in _SHIPPED_BY_US or top in self._found:
             return []
         origin = self._origin(top, rest)
