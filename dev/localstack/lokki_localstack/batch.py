@@ -10,6 +10,7 @@ from typing import Any
 from localstack.aws.api import CommonServiceException, RequestContext
 from localstack.aws.connect import connect_to
 
+from lokki_localstack.arrays import ArrayJob, Child
 from lokki_localstack.jobs import Job
 
 Request = dict[str, Any]
@@ -131,7 +132,11 @@ class BatchProvider:
 
     def SubmitJob(self, store: Store, request: Request) -> Request:
         queue = _found(store.queues, request["jobQueue"])
-        job = Job(store, request, queue, _definition(store, request["jobDefinition"]))
+        kind = ArrayJob if request.get("arrayProperties") else Job
+        try:
+            job = kind(store, request, queue, _definition(store, request["jobDefinition"]))
+        except ValueError as error:
+            raise _refusal(str(error)) from error
         store.jobs[job.id] = job
         threading.Thread(target=job.run, daemon=True).start()
         return {"jobArn": job.arn, "jobId": job.id, "jobName": request["jobName"]}
@@ -141,7 +146,10 @@ class BatchProvider:
         return {"jobs": [job.describe() for job in found if job]}
 
     def ListJobs(self, store: Store, request: Request) -> Request:
-        jobs = list(store.jobs.values())
+        parent = request.get("arrayJobId")
+        jobs = [job for job in store.jobs.values() if not isinstance(job, Child) or job.id.startswith(f"{parent}:")]
+        if parent:
+            jobs = [job for job in jobs if isinstance(job, Child)]
         if queue := request.get("jobQueue"):
             arn = _found(store.queues, queue)["jobQueueArn"]
             jobs = [job for job in jobs if job.queue["jobQueueArn"] == arn]

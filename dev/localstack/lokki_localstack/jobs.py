@@ -29,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 _LOG_GROUP = "/aws/batch/job"
 _LINES_PER_CALL = 1000
 _EXITED = "Essential container in task exited"
+ENDED = ("SUCCEEDED", "FAILED")
+"""The statuses that a job keeps."""
 Request = dict[str, Any]
 
 
@@ -232,7 +234,7 @@ class Job:
             logs.create_log_group(logGroupName=group)
         logs.create_log_stream(logGroupName=group, logStreamName=stream)
         now = _now()
-        events = [{"timestamp": now, "message": line} for line in text.splitlines() if line]
+        events = [{"timestamp": now, "message": line} for line in text.split("\n") if line]
         for first in range(0, len(events), _LINES_PER_CALL):
             some = events[first : first + _LINES_PER_CALL]
             logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=some)
