@@ -133,7 +133,13 @@ class Batch:
             environment = {**call.placement.environment, INDEX: "0"}
             call = replace(call, placement=replace(call.placement, environment=environment))
         form = parcels.to_post(ANSWERS, map(str, range(size or 1)))
-        told = {"id": call.id, "envelope": pack(call).decode(), "url": form.url, "fields": form.fields, **self._programs}
+        told = {
+            "id": call.id,
+            "envelope": pack(call).decode(),
+            "url": form.url,
+            "fields": form.fields,
+            **self._programs,
+        }
         return json.dumps(told).encode()
 
     @cached_property

@@ -80,7 +80,7 @@ class Account:
         )
 
     def signer(self) -> Any:
-        """The client that makes links: to the bucket in its own region, and with the signature that all regions take."""
+        """The client that makes links: to the bucket in its own region, with the signature that all regions take."""
         style = "path" if self.endpoint else "virtual"
         return self._made("s3", signature_version="s3v4", s3={"addressing_style": style})
 
@@ -126,7 +126,7 @@ def _region(config: LokkiConfig) -> str:
         found = os.environ.get("AWS_REGION") or get_session().get_config_variable("region")
     if not found:
         raise PlatformUnavailableError(
-            "It is not said which AWS region to use: set AWS_REGION, config={'region': ...} or aws.region in lokki.toml."
+            "It is not said which AWS region to use: set AWS_REGION, config={'region': ...} or aws.region."
         )
     return str(found)
 

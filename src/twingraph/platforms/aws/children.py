@@ -41,7 +41,9 @@ def of_children(
     call.usage(used.total)
     wrong = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, Returned)]
     if not wrong:
-        return Returned({"results": [each.value for each in outcomes if isinstance(each, Returned)], "array_size": size})
+        return Returned(
+            {"results": [each.value for each in outcomes if isinstance(each, Returned)], "array_size": size}
+        )
     first = wrong[0]
     outcome = outcomes[first]
     error = outcome.error if isinstance(outcome, Raised) else _lost(call, account, job, first, size)

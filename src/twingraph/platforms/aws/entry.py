@@ -1,12 +1,11 @@
 """What a job starts with: it takes the call out of its parcel, lets the worker run it, and posts the answer.
 
-The text of this file is in the parcel, so it is for Python 3.8 and newer and needs the standard library only. All children
-of an array job share the parcel; each posts an answer under its own number.
+The text of this file is in the parcel, so it is for Python 3.8 and newer and needs the standard library only. All
+children of an array job share the parcel; each posts an answer under its own number.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -30,17 +29,17 @@ def run(parcel: dict[str, Any]) -> None:
     fields = dict(parcel["fields"])
     fields["key"] += os.environ.get(INDEX, "0")
     post(parcel["url"], fields, answer)
-    os.write(1, ("\x1e%s end\n" % parcel["id"]).encode())
+    os.write(1, f"\x1e{parcel['id']} end\n".encode())
     os._exit(0)  # threads that the function left behind do not keep the job
 
 
 def post(url: str, fields: dict[str, str], content: bytes) -> None:
     """Post a form with a file to S3; what fails on the way is tried again."""
     mark = "twingraph-" + os.urandom(16).hex()
-    head = '--%s\r\nContent-Disposition: form-data; name="%s"'
-    parts = [(head + "\r\n\r\n%s\r\n") % (mark, name, value) for name, value in fields.items()]
-    opening = "".join(parts) + (head + '; filename="answer"\r\n\r\n') % (mark, "file")
-    body = opening.encode() + content + ("\r\n--%s--\r\n" % mark).encode()
+    head = f"--{mark}\r\nContent-Disposition: form-data; name="
+    parts = [f'{head}"{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    opening = "".join(parts) + f'{head}"file"; filename="answer"\r\n\r\n'
+    body = opening.encode() + content + f"\r\n--{mark}--\r\n".encode()
     kind = {"Content-Type": "multipart/form-data; boundary=" + mark}
     for wait in (0.5, 2, 10, None):
         try:

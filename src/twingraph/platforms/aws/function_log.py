@@ -14,7 +14,9 @@ from twingraph.platforms.aws.log_lines import Stream
 from twingraph.platforms.base import Placed
 
 _TAIL = 4096  # bytes of the log that Lambda sends along
-_PLATFORMS = re.compile(r"(START|END|REPORT) RequestId: |INIT_START |INIT_REPORT |XRAY TraceId: |\{\"time\":\S*\"type\":\"platform\.")
+_PLATFORMS = re.compile(
+    r"(START|END|REPORT) RequestId: |INIT_START |INIT_REPORT |XRAY TraceId: |\{\"time\":\S*\"type\":\"platform\."
+)
 _PATIENCE = 10.0  # seconds in which the log of an invocation arrives in CloudWatch
 _PAUSE = 0.5
 _SKEW = 60_000  # milliseconds by which the clock of this machine may be wrong
@@ -65,7 +67,7 @@ class FunctionLog:
             lines += stream.read() if stream is not None else ()
             if any(self._marks("END", line) for line in lines):
                 return list(self._between(lines))
-            if left.wait(_PAUSE) or stream is not None and stream.refusal:
+            if left.wait(_PAUSE) or (stream is not None and stream.refusal):
                 return None
         return None
 

@@ -24,23 +24,24 @@ def failure(component: str, job: Mapping[str, Any]) -> Exception:
     container = job.get("container") or {}
     said = [str(job.get("statusReason") or ""), str(container.get("reason") or "")]
     text, code = " ".join(said), container.get("exitCode")
+    image = container.get("image", "")
     who = f"Component {component!r} in Batch job {job.get('jobName', job.get('jobId'))!r}"
     if "OutOfMemory" in text or code == _KILLED:
+        sure = "needed" if "OutOfMemory" in text else "was killed, most likely because it needed"
+        has = _memory(container)
         return PlatformError(
-            f"{who} needed more memory than the job has{_memory(container)}: raise that with config={{'memory': ...}} "
-            "(MiB)."
+            f"{who} {sure} more memory than the job has{has}: raise that with config={{'memory': ...}} (MiB)."
         )
     if "timeout" in text.lower() and "duration" in text.lower():
         return ComponentTimeoutError(f"{who} was ended by Batch because it took longer than it may: raise timeout=.")
-    if "CannotPull" in text or "pull" in text.lower() and "image" in text.lower():
+    if "CannotPull" in text or ("pull" in text.lower() and "image" in text.lower()):
         return PlatformError(
-            f"{who} could not start, because its image {container.get('image', '')!r} cannot be pulled ({_first(said)}): "
-            "check its name, and whether the queue's network and the execution role let it be pulled."
+            f"{who} could not start, because its image {image!r} cannot be pulled ({_first(said)}): check its "
+            "name, and whether the queue's network and the execution role let it be pulled."
         )
-    if _NO_PROGRAM.search(text) or code == 127 and "image" in container:
+    if _NO_PROGRAM.search(text) or (code == 127 and "image" in container):
         return PlatformError(
-            f"{who} could not start, because its image {container.get('image', '')!r} has no python3: take one with "
-            "Python 3.8 or newer."
+            f"{who} could not start, because its image {image!r} has no python3: take one with Python 3.8 or newer."
         )
     if text.startswith("Host EC2"):
         return PlatformError(
@@ -79,8 +80,8 @@ def misplaced(component: str, job: Mapping[str, Any]) -> PlatformError | None:
     if not reason.startswith("MISCONFIGURATION"):
         return None
     return PlatformError(
-        f"Component {component!r} waits in the job queue in vain ({reason.rstrip('.')}): ask for less in config, or name "
-        "another job_queue."
+        f"Component {component!r} waits in the job queue in vain ({reason.rstrip('.')}): ask for less in config, or "
+        "name another job_queue."
     )
 
 

@@ -37,7 +37,14 @@ class Job:
     """
 
     def __init__(
-        self, call: Placed, account: Account, parcels: Parcels, watch: Watch, id: str, size: int | None, began: float  # noqa: A002
+        self,
+        call: Placed,
+        account: Account,
+        parcels: Parcels,
+        watch: Watch,
+        id: str,
+        size: int | None,
+        began: float,
     ) -> None:
         self.id = id
         self._call = call

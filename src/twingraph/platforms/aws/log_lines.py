@@ -54,6 +54,4 @@ class Stream:
         more = {"nextToken": self._next} if self._next else {"startFromHead": True}
         if self._since:
             more["startTime"] = self._since
-        return self._account.client("logs").get_log_events(
-            logGroupName=self.group, logStreamName=self._name, **more
-        )
+        return self._account.client("logs").get_log_events(logGroupName=self.group, logStreamName=self._name, **more)

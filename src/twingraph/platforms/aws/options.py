@@ -87,7 +87,7 @@ def graphics(call: Placed) -> int:
     value = call.placement.config.get("gpu", call.placement.resources.get("gpu"))
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    if value is None or isinstance(value, int) and value >= 0:
+    if value is None or (isinstance(value, int) and value >= 0):
         return int(value or 0)
     raise ComponentTypeError(f"{_where(call, 'gpu')} takes a number of GPUs, not {value!r}.")
 
