@@ -38,6 +38,10 @@ _AGAIN = (
     "EC2ThrottledException", "ENILimitReachedException", "ServiceException", "ServiceUnavailableException",
 )  # fmt: skip
 _TOO_LARGE = ("RequestTooLargeException", "RequestEntityTooLargeException", "413")
+_NAME_ONE = (
+    "name one that carries TwinGraph's worker in config={'function_name': ...}, or let one be made by naming the role "
+    "that it shall have in config={'role': ...} or TWINGRAPH_LAMBDA_ROLE."
+)
 _ENVELOPE, _ANSWER = "envelope", "answer"
 
 
@@ -106,7 +110,7 @@ class _Invocation:
         """See the call through."""
         try:
             self.outcome = self._outcome()
-        except Exception as error:  # whatever it is, the one who waits gets it
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits gets it
             self.outcome = Raised(error)
         self.done.set()
         if self.left.is_set():
@@ -163,11 +167,7 @@ class _Invocation:
     def _missing(self) -> None:
         """The function is not there: it is made again, once, or else an error."""
         if not self._wish.role:
-            raise PlatformError(
-                f"There is no function {self._wish.name!r} in {self._account.region}: name one that carries TwinGraph's "
-                "worker in config={'function_name': ...}, or let one be made by naming the role that it shall have in "
-                "config={'role': ...} or TWINGRAPH_LAMBDA_ROLE."
-            )
+            raise PlatformError(f"There is no function {self._wish.name!r} in {self._account.region}: {_NAME_ONE}")
         if self._made_again:
             raise PlatformError(f"The function {self._wish.name!r} is removed again and again while it is called.")
         self._made_again = True
@@ -209,11 +209,7 @@ def _wish(call: Placed, account: Account) -> Wish:
     role = _role(options.text(call, "role") or account.role, account)
     name = options.text(call, "function_name") or (role and _own_name(call.component))
     if not name:
-        raise PlatformError(
-            f"Component {call.component!r} does not say which function runs it: name one in "
-            "config={'function_name': ...}, or let one be made by naming the role that it shall have in "
-            "config={'role': ...} or TWINGRAPH_LAMBDA_ROLE."
-        )
+        raise PlatformError(f"Component {call.component!r} does not say which function runs it: {_NAME_ONE}")
     first = {
         "Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Timeout": min(_LONGEST, max(1, ceil(call.placement.timeout or _LONGEST))),

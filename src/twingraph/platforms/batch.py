@@ -1,8 +1,8 @@
 """Calls as jobs of AWS Batch: each is submitted with a link to its parcel in a bucket, which its container opens.
 
-With `array_size` a call is an array job: every child is called with the same arguments, finds its number in the variable
-AWS_BATCH_JOB_ARRAY_INDEX, and does its share. The call returns `{"results": [...], "array_size": n}`, in the order of these
-numbers.
+With `array_size` a call is an array job: every child is called with the same arguments, finds its number in the
+variable AWS_BATCH_JOB_ARRAY_INDEX, and does its share. The call returns `{"results": [...], "array_size": n}`, in the
+order of these numbers.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Job:
         account: where it was submitted.
         parcels: its objects in the bucket.
         watch: looks at the jobs of the account.
-        id: Batch's name for it.
+        name: Batch's name for it.
         size: how many children it has; None if it is no array.
         began: when its time began, on the monotonic clock.
     """
@@ -42,11 +42,11 @@ class Job:
         account: Account,
         parcels: Parcels,
         watch: Watch,
-        id: str,
+        name: str,
         size: int | None,
         began: float,
     ) -> None:
-        self.id = id
+        self.id = name
         self._call = call
         self._account = account
         self._parcels = parcels
@@ -54,7 +54,7 @@ class Job:
         self._size = size
         limit = call.placement.timeout
         self._deadline = began + limit if limit else float("inf")
-        self._sight = watch.add(id)
+        self._sight = watch.add(name)
         self._log = JobLog(account, call, watch)
         self._started = False
 

@@ -51,7 +51,7 @@ class Stream:
         return lines
 
     def _page(self) -> Any:
-        more = {"nextToken": self._next} if self._next else {"startFromHead": True}
+        more: dict[str, Any] = {"nextToken": self._next} if self._next else {"startFromHead": True}
         if self._since:
             more["startTime"] = self._since
         return self._account.client("logs").get_log_events(logGroupName=self.group, logStreamName=self._name, **more)

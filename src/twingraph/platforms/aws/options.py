@@ -86,7 +86,7 @@ def graphics(call: Placed) -> int:
     """How many GPUs; True is one."""
     value = call.placement.config.get("gpu", call.placement.resources.get("gpu"))
     if isinstance(value, str) and value.isdecimal():
-        value = int(value)
+        return int(value)
     if value is None or (isinstance(value, int) and value >= 0):
         return int(value or 0)
     raise ComponentTypeError(f"{_where(call, 'gpu')} takes a number of GPUs, not {value!r}.")
@@ -98,7 +98,7 @@ def _size(call: Placed, where: str, value: Any) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not found:
         raise ComponentTypeError(f"Component {call.component!r}: {where} takes a size such as '2G', not {value!r}.")
-    return max(1, round(float(found[1]) * 1024 ** (_POWERS[found[2].lower()] - 2)))
+    return max(1, round(float(found[1]) * 1024.0 ** (_POWERS[found[2].lower()] - 2)))
 
 
 def _number(call: Placed, where: str, value: Any) -> float:

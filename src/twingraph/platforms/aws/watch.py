@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lokki.aws.client import code_of
+from twingraph.errors import PlatformError
 from twingraph.platforms.aws.account import Account, refusals
 
 _FIRST, _LONGEST = 0.2, 5.0  # seconds between two looks; the first after something has happened
@@ -127,7 +128,7 @@ class Watch:
         try:
             with refusals("ask Batch how jobs are"):
                 raise error
-        except Exception as told:  # for those who wait
+        except PlatformError as told:  # for those who wait
             for job in jobs:
                 if (sight := self._sights.get(job)) is not None:
                     sight.error = told
