@@ -77,7 +77,18 @@ def localstack() -> LocalStack:
 @pytest.fixture
 def own_account(localstack: LocalStack, at_home: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStack:
     """An account in which nothing is yet, and an environment that leads to it and to no other."""
-    own = LocalStack(localstack.endpoint, f"{random.SystemRandom().randrange(10**12):012}")
+    own = new_account(localstack)
+    lead_to(own, monkeypatch)
+    return own
+
+
+def new_account(localstack: LocalStack) -> LocalStack:
+    """An account in which nothing is yet."""
+    return LocalStack(localstack.endpoint, f"{random.SystemRandom().randrange(10**12):012}")
+
+
+def lead_to(own: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment lead to an account, and to no other."""
     for name in OTHERS:
         monkeypatch.delenv(name, raising=False)
     environ = {
@@ -89,7 +100,6 @@ def own_account(localstack: LocalStack, at_home: Path, monkeypatch: pytest.Monke
     }
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    return own
 
 
 def _answers(endpoint: str) -> bool:

@@ -137,6 +137,7 @@ class Asked:
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @dataclass
@@ -183,6 +184,7 @@ class Relay:
 
     def answer(self, asked: Asked, body: bytes) -> Reply:
         """The answer to a request, its own or the other server's."""
+        asked.body = body
         self.asked.append(asked)
         own = self.instead(asked)
         if own is LOST:

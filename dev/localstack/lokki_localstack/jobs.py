@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from localstack import config
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _LOG_GROUP = "/aws/batch/job"
 _LINES_PER_CALL = 1000
+_LOG_SECONDS = 0.5
 _EXITED = "Essential container in task exited"
 ENDED = ("SUCCEEDED", "FAILED")
 """The statuses that a job keeps."""
@@ -130,17 +131,16 @@ class Job:
         attempt: Request = {"container": container, "startedAt": _now()}
         self.info = {"container": container, "startedAt": attempt["startedAt"]}
         reason, exit_code = "", None
-        with tempfile.TemporaryDirectory(prefix="batch-") as tmp, tempfile.TemporaryFile() as log:
+        with tempfile.TemporaryDirectory(prefix="batch-") as tmp, tempfile.NamedTemporaryFile() as log:
             try:
                 process = self._start(number, tmp, log)
             except OSError as error:
                 reason = container["reason"] = f"CannotPullContainerError: {error}"
             else:
                 self._set("RUNNING")
-                exit_code, reason = self._wait(process)
+                with self._sending_log(stream, log.name):
+                    exit_code, reason = self._wait(process)
                 container["exitCode"] = exit_code
-            log.seek(0)
-            self._write_log(stream, log.read().decode(errors="replace"))
         attempt["stoppedAt"] = self.info["stoppedAt"] = _now()
         attempt["statusReason"] = reason or _EXITED
         self.attempts.append(attempt)
@@ -226,13 +226,40 @@ class Job:
                 return str(rule["action"]).upper() == "RETRY"
         return True
 
+    @contextlib.contextmanager
+    def _sending_log(self, stream: str, path: str) -> Iterator[None]:
+        """What the job writes goes to CloudWatch while it runs."""
+        ended = threading.Event()
+
+        def send() -> None:
+            begun = b""
+            with open(path, "rb") as log:
+                while True:
+                    last = ended.wait(_LOG_SECONDS)
+                    lines, newline, begun = (begun + log.read()).rpartition(b"\n")
+                    text = lines + newline + begun if last else lines
+                    self._write_log(stream, text.decode(errors="replace"))
+                    if last:
+                        return
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def _write_log(self, stream: str, text: str) -> None:
+        if not text:
+            return
         options = (self.container.get("logConfiguration") or {}).get("options") or {}
         group = options.get("awslogs-group", _LOG_GROUP)
         logs = self.store.client("logs")
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
             logs.create_log_group(logGroupName=group)
-        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
         now = _now()
         events = [{"timestamp": now, "message": line} for line in text.split("\n") if line]
         for first in range(0, len(events), _LINES_PER_CALL):

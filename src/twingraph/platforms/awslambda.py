@@ -19,13 +19,13 @@ from typing import Any
 from lokki.aws.client import code_of
 from twingraph.envelope import pack, unpack, worker_source
 from twingraph.errors import ComponentError, PlatformError
+from twingraph.placed import Outcome, Placed, Raised
 from twingraph.platforms.aws import options
 from twingraph.platforms.aws.account import Account, Accounts, described, refusals
 from twingraph.platforms.aws.function_failures import LARGEST, failure, foreign, too_large
 from twingraph.platforms.aws.function_log import FunctionLog
 from twingraph.platforms.aws.functions import Functions, Wish
 from twingraph.platforms.aws.parcels import Parcels
-from twingraph.platforms.base import Outcome, Placed, Raised
 
 _LONGEST = 900  # seconds that a function may run
 _LONGEST_NAME = 64
@@ -206,6 +206,7 @@ def _wish(call: Placed, account: Account) -> Wish:
         )
     if options.graphics(call):
         raise ComponentError(f"Component {call.component!r}: Lambda has no GPUs; platform='batch' has.")
+    settings = _settings(call)
     role = _role(options.text(call, "role") or account.role, account)
     name = options.text(call, "function_name") or (role and _own_name(call.component))
     if not name:
@@ -216,7 +217,7 @@ def _wish(call: Placed, account: Account) -> Wish:
         "MemorySize": 512,
         "Architectures": [options.text(call, "architecture") or "x86_64"],
     }
-    return Wish(name, role, _settings(call), first, call.component, call.placement.labels)
+    return Wish(name, role, settings, first, call.component, call.placement.labels)
 
 
 def _settings(call: Placed) -> dict[str, Any]:

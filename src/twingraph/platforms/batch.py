@@ -20,6 +20,7 @@ from typing import Any
 from lokki.frozen import replace
 from twingraph.envelope import pack, worker_source
 from twingraph.errors import ComponentError, PlatformError, PlatformUnavailableError
+from twingraph.placed import Outcome, Placed
 from twingraph.platforms.aws import options
 from twingraph.platforms.aws.account import Account, Accounts, described, refusals, tags
 from twingraph.platforms.aws.definitions import Definitions, content, requirements
@@ -27,7 +28,6 @@ from twingraph.platforms.aws.entry import INDEX
 from twingraph.platforms.aws.jobs import ANSWERS, CALL, Job
 from twingraph.platforms.aws.parcels import Parcels
 from twingraph.platforms.aws.watch import Watch
-from twingraph.platforms.base import Outcome, Placed
 
 _MOST_CHILDREN = 10_000
 _VCPUS, _MEMORY = 1.0, 2048  # of a job whose definition is registered here, where nothing else is said

@@ -8,10 +8,10 @@ from typing import Any
 from lokki.frozen import replace
 from twingraph.envelope import unpack
 from twingraph.errors import PlatformError
+from twingraph.placed import Outcome, Placed, Raised, Returned
 from twingraph.platforms.aws.account import Account, refusals
 from twingraph.platforms.aws.job_failures import failure
 from twingraph.platforms.aws.parcels import Parcels
-from twingraph.platforms.base import Outcome, Placed, Raised, Returned
 
 _AT_ONCE = 16
 _PER_QUESTION = 100

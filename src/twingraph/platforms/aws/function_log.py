@@ -9,9 +9,9 @@ from threading import Event
 from typing import Any
 
 from twingraph.envelope import Frames
+from twingraph.placed import Placed
 from twingraph.platforms.aws.account import Account
 from twingraph.platforms.aws.log_lines import Stream
-from twingraph.platforms.base import Placed
 
 _TAIL = 4096  # bytes of the log that Lambda sends along
 _PLATFORMS = re.compile(

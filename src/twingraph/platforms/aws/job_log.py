@@ -8,14 +8,14 @@ from typing import Any
 
 from lokki.frozen import replace
 from twingraph.envelope import Frames
+from twingraph.placed import Placed
 from twingraph.platforms.aws.account import Account
 from twingraph.platforms.aws.children import children
 from twingraph.platforms.aws.log_lines import Stream
 from twingraph.platforms.aws.watch import Watch
-from twingraph.platforms.base import Placed
 
 _GROUP = "/aws/batch/job"
-_LEAST_PAUSE = 5.0  # seconds between two looks at a log that grows
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds between two looks at a log that grows
 _LOOKS = 5.0  # a second, at all logs together: CloudWatch allows an account 25
 _GRACE = {"SUCCEEDED": 15.0, "FAILED": 3.0}  # seconds in which last lines arrive; a job that failed may have none
 _MOST_CHILDREN = 50  # whose logs are handed on
@@ -36,14 +36,15 @@ class JobLog:
         self._watch = watch
         self._logs: list[_Log] = []
         self._last = 0.0
+        self._pause = _FIRST_PAUSE
         self._until = 0.0
 
     def follow(self, job: Mapping[str, Any]) -> None:
         """Hand on what is new, unless that was done just now."""
         now = time.monotonic()
-        if "arrayProperties" in job or now - self._last < max(_LEAST_PAUSE, self._watch.jobs / _LOOKS):
+        if "arrayProperties" in job or now - self._last < max(self._pause, self._watch.jobs / _LOOKS):
             return
-        self._last = now
+        self._last, self._pause = now, min(_LONGEST_PAUSE, self._pause * 1.5)
         self._open([(job, "")])
         for log in self._logs:
             log.read()

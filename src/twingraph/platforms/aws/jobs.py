@@ -7,13 +7,13 @@ from time import monotonic
 from typing import Any
 
 from twingraph.envelope import unpack
+from twingraph.placed import Outcome, Placed, Raised
 from twingraph.platforms.aws.account import Account
 from twingraph.platforms.aws.children import of_children
 from twingraph.platforms.aws.job_failures import failure, misplaced, waiting
 from twingraph.platforms.aws.job_log import JobLog
 from twingraph.platforms.aws.parcels import Parcels
 from twingraph.platforms.aws.watch import Watch
-from twingraph.platforms.base import Outcome, Placed, Raised
 
 CALL = "call"
 """The parcel that the container opens."""

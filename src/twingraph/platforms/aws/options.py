@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twingraph.errors import ComponentError, ComponentTypeError
-from twingraph.platforms.base import Placed
+from twingraph.placed import Placed
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}

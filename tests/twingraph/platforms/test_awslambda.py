@@ -1,0 +1,243 @@
+"""Components on Lambda: functions that are made, kept up to date and called, on LocalStack, where they really run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lokki.builder.package import zipped
+from tests.localstack_server import LocalStack
+from tests.moto_server import Asked, Relay, Reply
+from tests.twingraph.calling import Heard
+from tests.twingraph.platforms.amazon import (
+    account_with_bucket,
+    be_killed,
+    called,
+    double,
+    echo,
+    end_at_once,
+    greet,
+    lead_there,
+    left_over,
+    refuse,
+    sleep,
+)
+from twingraph.errors import ComponentError, ComponentTimeoutError, PlatformError, PlatformUnavailableError
+from twingraph.platforms.awslambda import Lambda
+
+ROLE = "of-functions"
+CONFIG = {"role": ROLE, "runtime": "python3.13", "function_name": "of-tests"}
+MEGABYTE = 1024**2
+
+
+@pytest.fixture(scope="module")
+def shared(localstack: LocalStack) -> LocalStack:
+    """An account that the tests of this file share, so that a function is made once."""
+    return account_with_bucket(localstack)
+
+
+@pytest.fixture
+def account(shared: LocalStack, at_home: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStack:
+    lead_there(shared, monkeypatch)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def platform() -> Lambda:
+    return Lambda()
+
+
+@pytest.fixture
+def between(account: LocalStack) -> Iterator[Relay]:
+    """A relay in front of LocalStack."""
+    relay = Relay(account.endpoint)
+    yield relay
+    relay.close()
+
+
+def busy(asked: Asked) -> Reply | None:
+    """What Lambda says to calls when too many run at once."""
+    if not asked.path.endswith("/invocations"):
+        return None
+    body = json.dumps({"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."})
+    return Reply(429, body.encode(), {"x-amzn-ErrorType": "TooManyRequestsException"})
+
+
+def test_a_function_is_made_once_however_many_call_it_and_is_tagged(account: LocalStack, platform: Lambda) -> None:
+    config = {**CONFIG, "function_name": "made-once"}
+    with ThreadPoolExecutor(12) as pool:
+        results = list(
+            pool.map(lambda x: called(platform, double, x, config=config, labels={"team": "birds/1"}), range(12))
+        )
+    assert results == [2 * x for x in range(12)]
+    found = account.client("lambda").get_function(FunctionName="made-once")
+    tags = found["Tags"]
+    assert (tags["team"], tags["twingraph:component"]) == ("birds/1", "double")
+    assert found["Configuration"]["Version"] == "$LATEST"
+    assert left_over(account) == []
+
+
+def test_a_function_follows_its_settings_and_the_worker(account: LocalStack) -> None:
+    client = account.client("lambda")
+    config = {**CONFIG, "function_name": "follows", "memory_size": 256, "environment": {"TONE": "low"}}
+    heard = Heard()
+    called(Lambda(), greet, "finch", config=config, heard=heard)
+    before = client.get_function(FunctionName="follows")
+    client.tag_resource(Resource=before["Configuration"]["FunctionArn"], Tags={"twingraph:code": "of another version"})
+
+    other = {**config, "memory_size": 512, "environment": {"TONE": "high"}}
+    called(Lambda(), greet, "finch", config=other, heard=heard, environment={"TONE": "higher"})
+    after = client.get_function(FunctionName="follows")
+    assert heard.lines == [("info", "greeting finch low"), ("info", "greeting finch higher")]
+    assert [each["Configuration"]["MemorySize"] for each in (before, after)] == [256, 512]
+    assert after["Configuration"]["Environment"]["Variables"] == {"TONE": "high"}
+    assert after["Tags"]["twingraph:code"] == before["Tags"]["twingraph:code"] != "of another version"
+
+
+def test_a_function_of_its_own_is_named_after_the_component(account: LocalStack, platform: Lambda) -> None:
+    config = {key: value for key, value in CONFIG.items() if key != "function_name"}
+    assert called(platform, double, 4, config=config, resources={"cpu": 1, "memory": "1G"}, timeout=50) == 8
+    made = account.client("lambda").get_function_configuration(FunctionName="twingraph-double")
+    assert (made["MemorySize"], made["Timeout"], made["Handler"]) == (1024, 50, "twingraph_worker.lambda_handler")
+
+
+def test_a_function_that_somebody_else_made_is_left_as_it_is(account: LocalStack, platform: Lambda) -> None:
+    client = account.client("lambda")
+    arn = f"arn:aws:iam::{account.account}:role/{ROLE}"
+    code = {"theirs.py": b"def handler(event, context): return {'theirs': len(event)}"}
+    client.create_function(
+        FunctionName="theirs", Runtime="python3.13", Role=arn, Handler="theirs.handler", Code={"ZipFile": zipped(code)}
+    )
+    with pytest.raises(PlatformError, match="'theirs' does not carry TwinGraph's worker: it answered") as raised:
+        called(platform, double, 4, config={**CONFIG, "function_name": "theirs", "memory_size": 1024})
+    assert "another function_name" in str(raised.value)
+    assert client.get_function_configuration(FunctionName="theirs")["MemorySize"] == 128
+
+
+def test_a_function_with_our_worker_is_called_without_a_role(account: LocalStack, platform: Lambda) -> None:
+    called(platform, double, 1, config=CONFIG)
+    config = {"function_name": "of-tests"}
+    assert called(platform, double, 4, config=config) == 8
+    with pytest.raises(PlatformError, match="There is no function 'of-nobody' in eu-west-1: name one that carries"):
+        called(platform, double, 4, config={"function_name": "of-nobody"})
+    with pytest.raises(PlatformError, match="does not say which function runs it: name one"):
+        called(platform, double, 4, config={})
+
+
+def test_a_function_that_was_removed_meanwhile_is_made_again(account: LocalStack) -> None:
+    platform, config = Lambda(), {**CONFIG, "function_name": "removed"}
+    called(platform, double, 1, config=config)
+    account.client("lambda").delete_function(FunctionName="removed")
+    assert called(platform, double, 2, config=config) == 4
+
+
+def test_what_lambda_does_not_pass_on_goes_through_the_bucket(account: LocalStack, platform: Lambda) -> None:
+    content = bytes(5 * MEGABYTE)
+    assert called(platform, echo, content, config=CONFIG) == content
+    assert left_over(account) == []
+
+
+def test_without_a_bucket_the_limit_is_named(
+    account: LocalStack, platform: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TWINGRAPH_BUCKET")
+    with pytest.raises(PlatformError, match="component 'echo' is given is larger than the 6 MB") as raised:
+        called(platform, echo, bytes(5 * MEGABYTE), config=CONFIG)
+    assert "TWINGRAPH_BUCKET" in str(raised.value)
+    with pytest.raises(PlatformError, match="component 'bytes' returned is larger than the 6 MB"):
+        called(platform, bytes, 5 * MEGABYTE, config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("fn", "given", "kind", "said"),
+    [
+        (sleep, 30, ComponentTimeoutError, r"that the function may run, 1 s: raise that with config={'timeout': ...}"),
+        (be_killed, None, PlatformError, r"more memory than the function has, 512 MB: raise .*'memory_size'"),
+        (end_at_once, 3, PlatformError, r"ended before it answered \(Runtime exited with error: exit status 3\)"),
+    ],
+)
+def test_a_function_that_ends_without_an_answer(
+    account: LocalStack, platform: Lambda, fn: Any, given: Any, kind: type[Exception], said: str
+) -> None:
+    config = {**CONFIG, "function_name": "short", "timeout": 1}
+    with pytest.raises(kind, match=said):
+        called(platform, fn, *([] if given is None else [given]), config=config)
+
+
+def test_an_error_comes_with_its_traceback(account: LocalStack, platform: Lambda) -> None:
+    with pytest.raises(LookupError, match="seed") as raised:
+        called(platform, refuse, "seed", config=CONFIG)
+    assert "in refuse" in raised.value.__notes__[-1]
+
+
+def test_a_long_log_comes_whole(account: LocalStack, platform: Lambda) -> None:
+    def count() -> None:
+        for number in range(500):
+            sys.stdout.write(f"line {number} {'.' * 20}\n")
+
+    heard = Heard()
+    called(platform, count, config=CONFIG, heard=heard)
+    assert [line for _, line in heard.lines] == [f"line {number} {'.' * 20}" for number in range(500)]
+
+
+def test_a_call_that_lambda_is_too_busy_for_is_made_again(account: LocalStack, between: Relay) -> None:
+    config = {**CONFIG, "endpoint": between.url}
+    refused: list[Asked] = []
+
+    def first_three(asked: Asked) -> Reply | None:
+        reply = busy(asked) if len(refused) < 3 else None
+        refused.extend([asked] if reply else [])
+        return reply
+
+    between.instead = first_three
+    assert called(Lambda(), double, 4, config=config) == 8
+    assert len(refused) == 3
+
+    between.instead = busy
+    with pytest.raises(PlatformError, match=r"Could not call the function 'of-tests': Rate Exceeded"):
+        called(Lambda(), double, 4, config={**config, "retries": 2})
+    with pytest.raises(ComponentTimeoutError, match="longer than its timeout of 1 s"):
+        called(Lambda(), double, 4, config=config, timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"config": {"memory_size": 64}}, "config['memory_size'] is between 128 and 10240, not 64"),
+        ({"config": {"timeout": "1m"}}, "config['timeout'] takes a whole number, not '1m'"),
+        ({"config": {"layers": "arn"}}, "config['layers'] takes a list of texts, not 'arn'"),
+        ({"config": {}, "resources": {"gpu": 1}}, "Lambda has no GPUs; platform='batch' has"),
+        ({"config": {}, "image": "python:3.13"}, "docker_image has no effect on Lambda"),
+        ({"config": {}, "resources": {"memory": "much"}}, "resources['memory'] takes a size such as '2G', not 'much'"),
+    ],
+)
+def test_what_lambda_cannot_do_is_said_at_the_call(aws: None, given: dict[str, Any], said: str) -> None:
+    given = {**given, "config": {"role": ROLE, "region": "eu-west-1", **given["config"]}}
+    with pytest.raises(ComponentError, match=re.escape(said)):
+        called(Lambda(), double, 4, **given)
+
+
+def test_where_lambda_cannot_be_used_it_says_what_is_missing(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PlatformUnavailableError, match="not said which AWS region to use: set AWS_REGION"):
+        Lambda().check()
+    config = {"function_name": "x", "region": "eu-west-1", "endpoint": "http://127.0.0.1:1"}
+    with pytest.raises(PlatformUnavailableError, match=r"Could not call the function 'x': .*Check aws\.endpoint"):
+        called(Lambda(), double, 4, config=config)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(PlatformUnavailableError, match="there are no AWS credentials"):
+        called(Lambda(), double, 4, config=config)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(PlatformUnavailableError, match="boto3, the library that speaks to AWS, cannot be imported"):
+        called(Lambda(), double, 4, config=config)
+
+
+def test_what_lambda_is_used_from_is_told(account: LocalStack) -> None:
+    assert Lambda().check() == f"AWS Lambda in eu-west-1, account {account.account} at {account.endpoint}"
