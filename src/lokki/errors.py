@@ -96,11 +96,9 @@ class SimulationError(LokkiError):
 
 
 class AwsError(LokkiError):
-    """AWS refused something, or could not be reached.
+    """AWS refused something, or could not be reached; `code` is AWS's own name for it, where it gave one.
 
-    Attributes:
-        code: AWS's own name for it, where it gave one.
-        unsure: whether AWS may have done what was asked all the same, because its answer did not arrive.
+    With `unsure` AWS may have done it all the same: its answer was lost.
     """
 
     code = ""

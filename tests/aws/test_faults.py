@@ -146,9 +146,7 @@ def test_parts_of_a_large_upload_are_removed_or_told_of(
     )
     unfinished = client(moto_server, "s3").list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     assert len(unfinished) == for_good
-    assert (
-        f"Parts of it are left in the bucket: aws s3api abort-multipart-upload --bucket {bucket} " in error
-    ) == for_good
+    assert (f"Parts of it are left: aws s3api abort-multipart-upload --bucket {bucket} " in error) == for_good
     for each in unfinished:
         client(moto_server, "s3").abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
 

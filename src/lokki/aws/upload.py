@@ -8,7 +8,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from lokki.aws.client import Aws, code_of, refusals
-from lokki.errors import DeployError, StoreError
+from lokki.errors import AwsError, DeployError, StoreError
 from lokki.store.s3 import S3Store
 
 LARGEST_SENT = 51_200  # bytes of a template that CloudFormation takes without a bucket
@@ -78,8 +78,18 @@ class Bucket:
         try:
             store.put_blob(key, data, content_type)
         except StoreError as error:
-            raise DeployError(f"The upload failed, and nothing was deployed. {error}") from error
+            raise DeployError(f"The upload failed, and nothing was deployed. {error}{self._unfinished(key)}") from error
         return True
+
+    def _unfinished(self, key: str) -> str:
+        """That parts of a large upload could not be removed again, and how to."""
+        try:
+            with refusals("look for unfinished uploads"):
+                answer = self._aws.client("s3").list_multipart_uploads(Bucket=self.name, Prefix=key)
+        except AwsError:  # who cannot be told must not be told wrongly
+            return ""
+        remove = f"aws s3api abort-multipart-upload --bucket {self.name} --key {key} --upload-id"
+        return "".join(f" Parts of it are left: {remove} {each['UploadId']}" for each in answer.get("Uploads", ()))
 
     def url(self, key: str) -> str:
         """The address of a key, as CloudFormation takes it."""

@@ -13,7 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -151,12 +151,6 @@ class S3Store(BlobStore):
         try:
             yield upload.write
             upload.close()
-        except StoreError as error:
-            left = upload.abort()
-            if not left:
-                raise
-            told = f"s3api abort-multipart-upload --bucket {self.bucket} --key {self._root}{key} --upload-id {left}"
-            raise StoreError(f"{error} Parts of it are left in the bucket: aws {told}", error.location) from error
         except BaseException:
             upload.abort()
             raise
@@ -324,16 +318,11 @@ class _Upload:
         parts = [part.result() for part in self._parts]
         self._ask("complete_multipart_upload", (), UploadId=self._id, MultipartUpload={"Parts": parts})
 
-    def abort(self) -> str:
-        """Remove the parts that are there already; returns the id of the upload if that cannot be done."""
+    def abort(self) -> None:
         _give_up(self._parts)
-        if not self._id:
-            return ""
-        try:
-            self._ask("abort_multipart_upload", ("NoSuchUpload",), UploadId=self._id)
-        except StoreError:  # what is told is why it was given up
-            return self._id
-        return ""
+        if self._id:
+            with suppress(StoreError):  # what is told is why it was given up
+                self._ask("abort_multipart_upload", (), UploadId=self._id)
 
     def _send(self) -> None:
         if not self._id:

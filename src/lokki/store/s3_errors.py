@@ -10,7 +10,7 @@ from lokki.store.protocol import missing
 MISSING = ("NoSuchKey",)
 DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 _ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301")
-_BUSY = ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "502", "503", "504")
+_BUSY = ("SlowDown", "InternalError", "ServiceUnavailable", "500", "502", "503", "504")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 _REQUESTS = {  # what each request is for, and the permission it needs
     "get_object": ("read", "s3:GetObject"),
@@ -69,7 +69,7 @@ def unanswered(error: Exception, operation: str, location: str, endpoint: str) -
             check = "aws.endpoint (LOKKI_AWS_ENDPOINT)" if endpoint else "the network"
             said = f"{cannot}: {endpoint or 'S3'} does not answer; check {check} ({text})."
         case ResponseParserError():
-            said = f"{cannot}: what answered is not S3; check aws.endpoint, and whether a proxy is in between."
+            said = f"{cannot}: what answered is not S3; check aws.endpoint."
         case _:
             said = f"{cannot}: {text}."
     return StoreError(said, location)
