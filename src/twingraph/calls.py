@@ -20,7 +20,8 @@ from lokki.runtime.invoke import Invocation, invoke
 from twingraph.errors import UpstreamFailedError
 from twingraph.events import Event, NodeFailed, NodeFinished, NodeLogged, NodeRetried, NodeStarted
 from twingraph.lineage import Tracker, content_hash
-from twingraph.platforms.base import Placed, platform, run
+from twingraph.placed import Placed, unheard
+from twingraph.platforms.base import platform, run
 from twingraph.results import Outputs, Result, outputs, value_of
 from twingraph.retries import Retries
 
@@ -157,8 +158,7 @@ class Call:
     def _run(self) -> None:
         args, kwargs = self.filled()
         component = self.component
-        inputs = component.inputs(args, kwargs)
-        content, sure = self._started(inputs)
+        content, sure = self._started(args, kwargs)
         if component.cache is not None and sure:
             recalled = self.around.recall(content, component.cache.ttl)
             if recalled is not None:
@@ -178,14 +178,15 @@ class Call:
             return self._args, dict(self._kwargs)
         return tuple(map(_filled, self._args)), {name: _filled(each) for name, each in self._kwargs.items()}
 
-    def _started(self, inputs: Mapping[str, Any]) -> tuple[str, bool]:
+    def _started(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, bool]:
+        """Tell that it runs; returns its content hash where somebody wants it, and whether that can be relied on."""
         around, component = self.around, self.component
-        content, sure, code = "", False, ""
-        if around.listened or component.cache is not None:
-            code = component.code_hash
-            known = [around.contents[each] for each in self.parents if each in around.contents]
-            content, sure = content_hash(component.name, code, inputs, known)
-            around.contents[self.hash] = content
+        if not around.listened and component.cache is None:
+            return "", False
+        inputs, code = component.inputs(args, kwargs), component.code_hash
+        known = [around.contents[each] for each in self.parents if each in around.contents]
+        content, sure = content_hash(component.name, code, inputs, known)
+        around.contents[self.hash] = content
         if around.listened:
             started = NodeStarted(
                 around.id,
@@ -218,7 +219,7 @@ class Call:
             args,
             kwargs,
             placement,
-            self._logged,
+            self._logged if self.around.listened else unheard,
             self._usage.update,
             self.stop,
         )
@@ -246,8 +247,7 @@ class Call:
         self._finish()
 
     def _logged(self, level: str, line: str) -> None:
-        if self.around.listened:
-            self.around.tell(NodeLogged(self.around.id, self.node, self.attempt, level, line, time.time()))
+        self.around.tell(NodeLogged(self.around.id, self.node, self.attempt, level, line, time.time()))
 
     # ---- what `invoke` needs to know
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lokki.frozen import frozen
 from lokki.pools import Stop
 from twingraph.placement import Placement
 
 
-@frozen(eq=False)
-class Placed:
+class Placed(NamedTuple):
     """One attempt of one call, on its way to a platform.
 
     Attributes:
@@ -24,7 +22,8 @@ class Placed:
         args: what it is called with, by place.
         kwargs: what it is called with, by name.
         placement: where and with what.
-        log: takes what the component printed or logged: a level in small letters and a line.
+        log: takes what the component printed or logged: a level in small letters and a line; `unheard` when nobody
+            wants to know.
         usage: takes what the call used: `cpu_seconds`, `peak_memory_bytes`.
         stop: raised when the execution is over.
     """
@@ -41,6 +40,10 @@ class Placed:
     log: Callable[[str, str], None]
     usage: Callable[[Mapping[str, float]], None]
     stop: Stop
+
+
+def unheard(_level: str, _line: str) -> None:
+    """Where the lines of a call go that nobody listens to."""
 
 
 class Returned(NamedTuple):

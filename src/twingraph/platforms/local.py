@@ -13,6 +13,7 @@ from typing import Any
 
 from lokki.pools import Threads
 from lokki.runtime.invoke import settled
+from twingraph.placed import unheard
 from twingraph.platforms.base import Outcome, Placed, Platform, Raised, Returned
 from twingraph.surroundings import environment, logged
 
@@ -82,7 +83,8 @@ class _Job:
         started = time.thread_time()
         try:
             with ExitStack() as around:
-                around.enter_context(logged(self._told))
+                if call.log is not unheard:
+                    around.enter_context(logged(self._told))
                 if call.placement.environment:
                     around.enter_context(environment(call.placement.environment))
                 self._outcome = Returned(settled(call.fn(*call.args, **call.kwargs)))
