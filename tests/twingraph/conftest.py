@@ -14,10 +14,10 @@ from twingraph.events import Event
 @pytest.fixture(autouse=True)
 def twingraph_home(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has a graph of its own, and records nothing unless it says so."""
-    monkeypatch.setenv("TWINGRAPH_HOME", str(at_home / "twingraph"))
     monkeypatch.setenv("TWINGRAPH_RECORD", "off")
-    monkeypatch.delenv("TWINGRAPH_DB", raising=False)
-    return at_home / "twingraph"
+    for name in ("TWINGRAPH_HOME", "TWINGRAPH_DB"):
+        monkeypatch.delenv(name, raising=False)
+    return at_home / "home" / ".twingraph"
 
 
 class Heard(list[Event]):

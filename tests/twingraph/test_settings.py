@@ -10,7 +10,8 @@ from twingraph.errors import GraphError
 from twingraph.settings import load_settings
 
 
-def test_everything_has_a_default(at_home: Path) -> None:
+def test_everything_has_a_default(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TWINGRAPH_RECORD")
     home = at_home / "home" / ".twingraph"
     found = load_settings()
     assert (found.home, found.database, found.record) == (str(home), f"sqlite:///{home}/graph.db", True)

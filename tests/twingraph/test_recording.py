@@ -1,0 +1,141 @@
+"""Calls and the execution graph together: what a run leaves there, and results that are used again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twingraph import Workflow, component, pipeline
+from twingraph.executions.recorder import open_recorder
+from twingraph.executions.repository import Repository
+
+ran: list[Any] = []
+
+
+@pytest.fixture
+def graph(twingraph_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """A graph that everything in the test is recorded in."""
+    monkeypatch.setenv("TWINGRAPH_RECORD", "on")
+    recorder = open_recorder()
+    ran.clear()
+    yield recorder.repository()
+    recorder.close()
+
+
+@component(labels={"team": "birds"})
+def load(source: str = "here") -> dict[str, Any]:
+    return {"rows": [1, 2, 3], "source": source}
+
+
+@component(cache=True)
+def slow_sum(rows: list[int], by: int = 1) -> dict[str, Any]:
+    ran.append(rows)
+    return {"total": sum(rows) * by, "by": (by,)}
+
+
+@component(cache={"ttl": 0.001})
+def short(x: int) -> int:
+    ran.append(x)
+    return x
+
+
+@component
+def broken() -> None:
+    raise ValueError("boo")
+
+
+@pipeline(name="nightly", error_handler="continue")
+def nightly(source: str = "here") -> Any:
+    rows = load(source)["rows"]
+    broken()
+    return slow_sum(rows)
+
+
+def test_a_run_is_in_the_graph_when_it_returns(graph: Repository) -> None:
+    execution = nightly.run("there")
+    found = graph.find(execution.id)
+    assert (found.name, found.kind, found.status, found.failed_nodes) == ("nightly", "pipeline", "completed", 1)
+    nodes = {each.node_id: each for each in graph.nodes(execution.id)}
+    assert {name: each.status for name, each in nodes.items()} == {
+        "load": "completed",
+        "broken": "failed",
+        "slow_sum": "completed",
+    }
+    assert json.loads(nodes["load"].labels) == {"team": "birds"}
+    assert "ValueError: boo" in str(nodes["broken"].error)
+    assert [(each.parent, each.child) for each in graph.edges(execution.id)] == [
+        (nodes["load"].hash, nodes["slow_sum"].hash)
+    ]
+    assert "def load(source" in graph.source(nodes["load"].code_hash)
+
+
+def test_a_recorded_result_is_used_again(graph: Repository) -> None:
+    first, again = nightly().wait(), nightly().wait()
+    assert (first["status"], again["status"]) == ("completed", "cached")
+    assert again["outputs"] == first["outputs"] == {"total": 6, "by": (1,)}
+    assert again["hash"] != first["hash"]
+    assert len(ran) == 1
+    assert slow_sum([1, 2, 3], by=2)["total"] == 12
+    assert slow_sum([1, 2], by=1)["status"] == "completed"
+    assert len(ran) == 3
+
+
+def test_a_result_that_is_too_old_is_not_used(graph: Repository) -> None:
+    @pipeline
+    def twice() -> None:
+        short(1)
+        short(2)
+        short(1)
+
+    twice()
+    open_recorder().flush()
+    assert ran == [1, 2, 1]
+
+
+def test_changed_code_is_run_again(graph: Repository) -> None:
+    made = {}
+    for body in ("x + 1", "x + 1  # the same", "x + 2"):
+        names: dict[str, Any] = {"component": component}
+        exec(f"@component(cache=True)\ndef grow(x):\n    return {body}\n", names)
+        made[body] = names["grow"](1)
+    assert [(each.value, each.status) for each in made.values()] == [(2, "completed"), (2, "cached"), (3, "completed")]
+
+
+def test_a_workflow_is_recorded_under_the_ids_of_its_definition(graph: Repository) -> None:
+    wf = Workflow("wf").add_component("first step", load).add_component("sum", slow_sum).connect("first step", "sum")
+    execution = wf.run()
+    assert [each.node_id for each in graph.nodes(execution.id)] == ["first step", "sum"]
+    assert graph.find(execution.id).kind == "workflow"
+
+
+def test_calls_outside_of_any_pipeline_are_a_session(twingraph_home: Path, at_home: Path) -> None:
+    script = at_home / "script.py"
+    script.write_text(
+        "from twingraph import component\n"
+        "@component\n"
+        "def double(x): return 2 * x\n"
+        "first = double(2)\n"
+        "print(double([first.value], parent_hash=first['hash'])['hash'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"HOME": str(at_home / "home"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    repository = Repository(f"sqlite:///{twingraph_home}/graph.db")
+    found = repository.find("latest")
+    assert (found.kind, found.name, found.status) == ("session", "script.py", "completed")
+    nodes = repository.nodes(found.id)
+    assert [each.node_id for each in nodes] == ["double", "double#2"]
+    assert nodes[1].hash == done.stdout.strip()
+    assert [(each.parent, each.child) for each in repository.edges(found.id)] == [(nodes[0].hash, nodes[1].hash)]
+    repository.close()
