@@ -51,7 +51,7 @@ class Repository:
         """The executions of a machine that are not over."""
         found = schema.executions
         query = select(found).where(found.c.status.in_(WAITING), found.c.host == host)
-        return [Execution(*row) for row in self._read(query)]
+        return [Execution(*row) for row in self.read(query)]
 
     def interrupt(self, executions: Sequence[str], at: float) -> None:
         """Mark executions whose process is gone, and those of their nodes that were not over."""
@@ -71,10 +71,10 @@ class Repository:
         found = schema.executions
         query = select(found).order_by(desc(found.c.started_at), desc(found.c.id)).limit(2)
         if named == "latest":
-            rows = self._read(query.limit(1))
+            rows = self.read(query.limit(1))
         else:
-            rows = self._read(select(found).where(found.c.id == named))
-            rows = rows or (self._read(query.where(found.c.id.startswith(named, autoescape=True))) if named else [])
+            rows = self.read(select(found).where(found.c.id == named))
+            rows = rows or (self.read(query.where(found.c.id.startswith(named, autoescape=True))) if named else [])
         if not rows:
             raise GraphError(
                 "No execution is recorded yet." if named == "latest" else f"No execution {named!r} is recorded here."
@@ -86,14 +86,12 @@ class Repository:
     def nodes(self, execution: str) -> list[Node]:
         """The nodes of an execution, in the order in which they came to be."""
         found = schema.nodes
-        return [
-            Node(*row) for row in self._read(select(found).where(found.c.execution_id == execution).order_by("key"))
-        ]
+        return [Node(*row) for row in self.read(select(found).where(found.c.execution_id == execution).order_by("key"))]
 
     def node(self, execution: str, node: str) -> Node:
         """One node of an execution."""
         found = schema.nodes
-        rows = self._read(select(found).where(found.c.execution_id == execution, found.c.node_id == node))
+        rows = self.read(select(found).where(found.c.execution_id == execution, found.c.node_id == node))
         if not rows:
             raise GraphError(f"Execution {execution} has no node {node!r}.")
         return Node(*rows[0])
@@ -102,7 +100,7 @@ class Repository:
         """The edges that lead to the nodes of an execution, wherever they come from."""
         found, child = schema.edges, schema.nodes
         query = select(found.c.child, found.c.parent).join(child, child.c.hash == found.c.child)
-        rows = self._read(query.where(child.c.execution_id == execution).order_by(child.c.key, found.c.parent))
+        rows = self.read(query.where(child.c.execution_id == execution).order_by(child.c.key, found.c.parent))
         return [Edge(*row) for row in rows]
 
     def attempts(self, execution: str, node: str) -> list[Attempt]:
@@ -110,12 +108,12 @@ class Repository:
         found = schema.attempts
         query = select(found.c.attempt, found.c.error, found.c.delay, found.c.at).order_by(found.c.key)
         return [
-            Attempt(*row) for row in self._read(query.where(found.c.execution_id == execution, found.c.node_id == node))
+            Attempt(*row) for row in self.read(query.where(found.c.execution_id == execution, found.c.node_id == node))
         ]
 
     def source(self, code_hash: str) -> str:
         """The text of the code with this hash; empty when it is not known."""
-        rows = self._read(select(schema.sources.c.text).where(schema.sources.c.code_hash == code_hash))
+        rows = self.read(select(schema.sources.c.text).where(schema.sources.c.code_hash == code_hash))
         return str(rows[0][0]) if rows else ""
 
     def logs(
@@ -143,7 +141,7 @@ class Repository:
             query = query.where(line.c.at >= since)
         if until is not None:
             query = query.where(line.c.at <= until)
-        return [LogLine._make((*row[:-1], row[-1] or "")) for row in self._read(query)]
+        return [LogLine._make((*row[:-1], row[-1] or "")) for row in self.read(query)]
 
     def newest(self, content_hash: str, since: float) -> Node | None:
         """The newest node with this content that is done, whose outputs can be had again."""
@@ -154,7 +152,7 @@ class Repository:
             found.c.reusable,
             found.c.finished_at >= since,
         )
-        rows = self._read(query.order_by(desc(found.c.finished_at), desc(found.c.key)).limit(1))
+        rows = self.read(query.order_by(desc(found.c.finished_at), desc(found.c.key)).limit(1))
         return Node(*rows[0]) if rows else None
 
     def progress(self, executions: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -164,7 +162,7 @@ class Repository:
             found.c.execution_id, found.c.status
         )
         counts: dict[str, dict[str, int]] = {each: {} for each in executions}
-        for execution, status, count in self._read(query.where(found.c.execution_id.in_(executions))):
+        for execution, status, count in self.read(query.where(found.c.execution_id.in_(executions))):
             counts[execution][status] = count
         return counts
 
@@ -179,7 +177,8 @@ class Repository:
     def _writing(self) -> Any:
         return self.engine.begin()
 
-    def _read(self, query: Any) -> Sequence[Any]:
+    def read(self, query: Any) -> Sequence[Any]:
+        """The rows that a query finds."""
         try:
             with self.engine.connect().execution_options(reads=True) as connection:
                 return connection.execute(query).all()

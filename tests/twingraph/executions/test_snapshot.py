@@ -78,7 +78,7 @@ OTHERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
+@pytest.mark.parametrize("value", PLAIN, ids=[f"{at} {type(each).__name__}" for at, each in enumerate(PLAIN)])
 def test_plain_data_is_json_and_comes_back(value: Any, back: Callable[[Snapshot], dict[str, Any]]) -> None:
     taken = snapshot({"value": value})
     assert (taken.whole, taken.objects, "$pickle" in taken.text) == (True, (), False)
