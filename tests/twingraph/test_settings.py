@@ -10,6 +10,12 @@ from twingraph.errors import GraphError
 from twingraph.settings import load_settings
 
 
+@pytest.fixture(autouse=True)
+def nothing_said(twingraph_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TWINGRAPH_HOME", "TWINGRAPH_RECORD"):
+        monkeypatch.delenv(name)
+
+
 def test_everything_has_a_default(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TWINGRAPH_RECORD")
     home = at_home / "home" / ".twingraph"

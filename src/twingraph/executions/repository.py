@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, and_, bindparam, desc, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,6 +18,8 @@ from twingraph.errors import GraphError
 from twingraph.executions import database, schema
 from twingraph.executions.changes import Batch, Row
 from twingraph.executions.records import WAITING, Attempt, Edge, Execution, LogLine, Node
+
+T = TypeVar("T")
 
 INTERRUPTED = "The process that ran it ended before it did."
 _AT_ONCE = 5_000  # rows of one statement
@@ -59,12 +61,10 @@ class Repository:
             return
         told = {"finished_at": at, "error": INTERRUPTED, "error_type": "interrupted"}
         with self._writing() as connection:
-            for table, key in (
-                (schema.executions, schema.executions.c.id),
-                (schema.nodes, schema.nodes.c.execution_id),
-            ):
-                over = update(table).where(key == bindparam("which"), table.c.status.in_(WAITING))
-                connection.execute(over.values(status="failed", **told), [{"which": each} for each in executions])
+            for piece in _pieces(list(executions), 500):
+                for table, key in ((schema.executions, "id"), (schema.nodes, "execution_id")):
+                    theirs = table.c[key].in_(piece), table.c.status.in_(WAITING)
+                    connection.execute(update(table).where(*theirs).values(status="failed", **told))
 
     def find(self, named: str) -> Execution:
         """The execution with this id or with the only id that begins so, or the `latest`."""
@@ -221,6 +221,6 @@ def _insert_new(dialect: str, table: Table) -> Any:
     return _INSERT[dialect](table).on_conflict_do_nothing()
 
 
-def _pieces(rows: list[Row]) -> Iterator[list[Row]]:
-    for start in range(0, len(rows), _AT_ONCE):
-        yield rows[start : start + _AT_ONCE]
+def _pieces(rows: list[T], size: int = _AT_ONCE) -> Iterator[list[T]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
