@@ -33,6 +33,7 @@ leave_out(os.path.dirname(__file__))
 inside: ContextVar[str] = ContextVar("inside", default="")
 """The node whose code is running; empty in the body of a pipeline, and outside of all."""
 
+_MOST_CONTENTS = 100_000  # calls whose content hash is known to those that follow them
 _SHOWN_ID = 20  # digits of a call's hash in the names of containers and jobs
 
 
@@ -187,6 +188,8 @@ class Call:
         known = [around.contents[each] for each in self.parents if each in around.contents]
         content, sure = content_hash(component.name, code, inputs, known)
         around.contents[self.hash] = content
+        if len(around.contents) > _MOST_CONTENTS:
+            around.contents.pop(next(iter(around.contents)), None)
         if around.listened:
             started = NodeStarted(
                 around.id,

@@ -97,7 +97,7 @@ class Component:
 
     def map(self, items: Iterable[Any], **kwargs: Any) -> list[Result]:
         """Start it for each item, and go on; the results are in the order of the items."""
-        return [self.submit(each, **kwargs) for each in items]
+        return [self.submit(each, **kwargs) for each in (items.value if isinstance(items, Result) else items)]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:

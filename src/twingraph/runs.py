@@ -87,6 +87,7 @@ def _open_session() -> Scope:
 
 
 def _end_session(session: Scope, started: float) -> None:
+    session.drain()  # what was submitted and not waited for
     seconds = time.perf_counter() - started
     session.run.tell(ExecutionFinished(session.run.id, session.name, "completed", seconds, at=time.time()))
 

@@ -138,7 +138,7 @@ class Scope:
         call, result = self._made(component, self.run.node_id(component.name), parents, args, kwargs)
         caught = not nested and self._in_try()
         if submit or (self._lazy and explicit and not nested and not caught):
-            self._submit(call)
+            self._submit(call, nested)
         else:
             self._now(call, nested, caught)
             self._answer(call, caught or nested)
@@ -150,7 +150,7 @@ class Scope:
         """Submit a call whose arguments are made when its parents are done."""
         self.check()
         call, result = self._made(component, node, tuple(each.hash for each in parents), (), arguments)
-        self._submit(call)
+        self._submit(call, nested=False)
         return result
 
     def check(self) -> None:
@@ -173,7 +173,7 @@ class Scope:
         self.run.calls[call.hash] = call
         return call, result
 
-    def _submit(self, call: Call) -> None:
+    def _submit(self, call: Call, nested: bool) -> None:
         self._open[call.hash] = call
         call.then(lambda: self._over(call))
         component = call.component
@@ -200,8 +200,10 @@ class Scope:
             with lock:
                 left -= 1
                 ready = left == 0
-            if ready:
-                self.slots.take(lambda: self.run.pool.submit(lambda: self._run(call, caught=False)))
+            if ready and nested:  # its component may wait for it, in the last place there is
+                self.run.pool.submit(lambda: self._run(call, caught=True))
+            elif ready:
+                self.slots.take(lambda: self.run.pool.submit(lambda: self._in_place(call, caught=False)))
 
         for each in waits:
             each.then(one_less)
@@ -211,25 +213,28 @@ class Scope:
         for each in self._unfinished(call):
             self.join(each)
         if nested:  # its component has a place already
-            call.run()
+            self._run(call, caught=True)
             return
         ready = threading.Event()
         self.slots.take(ready.set)
         if not ready.is_set():
             self._wait(ready)
-        self._run(call, caught)
+        self._in_place(call, caught)
 
-    def _run(self, call: Call, caught: bool) -> None:
+    def _in_place(self, call: Call, caught: bool) -> None:
         """Run the call in the place that was taken for it."""
         try:
-            if self.stop.is_set():
-                call.fail(self._why(), "stopped")
-            elif (error := self._upstream(call)) is not None:
-                call.fail(error, "skipped")
-            else:
-                call.run()
+            self._run(call, caught)
         finally:
             self.slots.give()
+
+    def _run(self, call: Call, caught: bool) -> None:
+        if self.stop.is_set():
+            call.fail(self._why(), "stopped")
+        elif (error := self._upstream(call)) is not None:
+            call.fail(error, "skipped")
+        else:
+            call.run()
         if call.error is not None and not caught and not self.stop.is_set():
             self.handling.failed(call, self)
 
@@ -290,11 +295,11 @@ class Scope:
             if not call.seen:
                 self._answer(call, raises=False)
 
-    def drain(self, seconds: float) -> None:
-        """After `halt`: give what still runs so many seconds to end and clean up."""
-        deadline = time.monotonic() + seconds
+    def drain(self, seconds: float | None = None) -> None:
+        """Give what still runs so many seconds to end and clean up, or as long as it takes."""
+        deadline = None if seconds is None else time.monotonic() + seconds
         for call in list(self._open.values()):
-            call.over.wait(max(deadline - time.monotonic(), 0))
+            call.over.wait(None if deadline is None else max(deadline - time.monotonic(), 0))
 
     def _over(self, call: Call) -> None:
         """A submitted call is over: one that failed is kept, for the end of the body."""

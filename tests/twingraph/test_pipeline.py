@@ -376,6 +376,19 @@ def test_loops_and_conditions_over_results_decide_the_graph(heard: Heard) -> Non
     assert len(heard.of(NodeFinished)) == 4
 
 
+def test_a_component_may_wait_for_what_it_submits_in_the_last_place() -> None:
+    @component
+    def parts(n: int) -> int:
+        return sum(each.value for each in add.map([[each] for each in range(n)]))
+
+    @pipeline(max_parallel=1)
+    def steps() -> Any:
+        return parts(4), add.map(load.submit()["chunks"])
+
+    made, sums = steps()
+    assert (made.value, [each.value for each in sums]) == (6, [1, 2, 3])
+
+
 def test_submitted_calls_tell_that_they_wait(heard: Heard) -> None:
     @pipeline
     def steps() -> None:

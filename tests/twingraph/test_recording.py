@@ -114,6 +114,28 @@ def test_a_workflow_is_recorded_under_the_ids_of_its_definition(graph: Repositor
     assert graph.find(execution.id).kind == "workflow"
 
 
+def test_what_a_program_submits_last_is_done_before_it_ends(twingraph_home: Path, at_home: Path) -> None:
+    script = at_home / "script.py"
+    script.write_text(
+        "import time\nfrom twingraph import component\n"
+        "@component\n"
+        "def late():\n    time.sleep(0.3)\n    print('done')\n"
+        "late.submit()\n"
+    )
+    assert run(script, at_home) == "done"
+    repository = Repository(f"sqlite:///{twingraph_home}/graph.db")
+    assert [each.status for each in repository.nodes(repository.find("latest").id)] == ["completed"]
+    repository.close()
+
+
+def run(script: Path, home: Path) -> str:
+    """What a program prints that records."""
+    environment = {"HOME": str(home / "home"), "PATH": ""}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_calls_outside_of_any_pipeline_are_a_session(twingraph_home: Path, at_home: Path) -> None:
     script = at_home / "script.py"
     script.write_text(
@@ -123,19 +145,12 @@ def test_calls_outside_of_any_pipeline_are_a_session(twingraph_home: Path, at_ho
         "first = double(2)\n"
         "print(double([first.value], parent_hash=first['hash'])['hash'])\n"
     )
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={"HOME": str(at_home / "home"), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run(script, at_home)
     repository = Repository(f"sqlite:///{twingraph_home}/graph.db")
     found = repository.find("latest")
     assert (found.kind, found.name, found.status) == ("session", "script.py", "completed")
     nodes = repository.nodes(found.id)
     assert [each.node_id for each in nodes] == ["double", "double#2"]
-    assert nodes[1].hash == done.stdout.strip()
+    assert nodes[1].hash == printed
     assert [(each.parent, each.child) for each in repository.edges(found.id)] == [(nodes[0].hash, nodes[1].hash)]
     repository.close()
