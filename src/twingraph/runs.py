@@ -51,6 +51,11 @@ class Execution:
     seconds: float = 0.0
     node_outputs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def success(self) -> bool:
+        """Whether it is completed and none of its calls failed."""
+        return self.status == "completed" and not self.failed_nodes
+
     def result(self) -> Any:
         """What the pipeline returned; raises what it raised."""
         if self.error is not None:

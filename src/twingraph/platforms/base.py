@@ -45,7 +45,10 @@ class Platform(Protocol):
         """What it would run on ("Docker 28.2 at unix:///var/run/docker.sock"), or a `PlatformUnavailableError`."""
 
     def start(self, call: Placed) -> Any:
-        """Begin the call; returns what the other methods know it by. What it made before an error, it removes."""
+        """Begin the call; returns what the other methods know it by. What it made before an error, it removes.
+
+        A job that cannot be ended has an attribute `goes_on`, a sentence that says so when the call takes too long.
+        """
 
     def poll(self, job: Any, seconds: float) -> Outcome | None:
         """What became of the call, or None; may wait for that, at most so many seconds. Hands on new log lines."""
@@ -84,7 +87,7 @@ def _wait(platform: Platform, job: Any, call: Placed, deadline: float) -> Outcom
             if monotonic() >= deadline:
                 raise ComponentTimeoutError(
                     f"Component {call.component!r} took longer than its timeout of {call.placement.timeout:g} s "
-                    f"on platform {platform.name!r}."
+                    f"on platform {platform.name!r}.{getattr(job, 'goes_on', '')}"
                 )
     except BaseException:
         platform.cancel(job)

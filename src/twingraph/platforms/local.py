@@ -71,6 +71,8 @@ class Local:
 class _Job:
     """A call in a thread."""
 
+    goes_on = " Its thread cannot be ended and goes on; with config={'isolate': True} it is a process, which can."
+
     def __init__(self, call: Placed) -> None:
         self._call = call
         self._outcome: Outcome | None = None
