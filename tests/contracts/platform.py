@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -155,7 +156,8 @@ class PlatformContract:
             def log(self, level: str, line: str) -> None:
                 called[0].stop.set()
 
-        called.append(placed(work, heard=Stopping(), place=self.place()))
+        marked = self.place(environment={"MARK": uuid.uuid4().hex})  # what it starts can be told by that
+        called.append(placed(work, heard=Stopping(), place=marked))
         with pytest.raises(Cancelled, match="was stopped"):
             run(platform, called[0])
 

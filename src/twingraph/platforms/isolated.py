@@ -11,22 +11,21 @@ import json
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
 import threading
 from contextlib import suppress
 from time import monotonic
 
-from twingraph.envelope import Frames, pack, unpack
+from twingraph.envelope import pack
 from twingraph.errors import ComponentError, PlatformError
 from twingraph.placed import Outcome, Placed, Raised
 from twingraph.platforms import worker
+from twingraph.platforms.serving import Hearing, frame
 from twingraph.platforms.sizes import memory_bytes
 
 _MOST = 32
 _IDLE = 4
-_GRACE = 1.0  # seconds that a log may end later than its answer
 _CHUNK = 1 << 20
 
 
@@ -124,7 +123,7 @@ class Job:
         self.call = call
         self.body = body
         self.memory = memory
-        self.frames = Frames(call)
+        self.hearing = Hearing(call)
         self.child: _Child | None = None
 
 
@@ -148,16 +147,14 @@ class _Child:
         for each in (self._out, self._log):
             os.set_blocking(each.fileno(), False)
             self._poll.register(each, select.POLLIN)
-        self._received = bytearray()
         self._limited = False
         self.alive = True
 
     def begin(self, job: Job) -> bool:
         """Send the call; False when the process is no longer there."""
-        self._received.clear()
         try:
             self._limit(job.memory)
-            body = memoryview(struct.pack(">I", len(job.body)) + job.body)
+            body = memoryview(frame(job.body))
             while body:
                 body = body[self._in.write(body) :]
         except (BrokenPipeError, ProcessLookupError):
@@ -173,12 +170,10 @@ class _Child:
             for file, _ in self._poll.poll(max(deadline - monotonic(), 0) * 1000):
                 if not self._hear(file, job):
                     return Raised(self._lost(job))
-            if self._answered() and job.frames.ended:
-                return self._outcome(job)
-            if self._answered() and deadline > monotonic() + _GRACE:
-                deadline = monotonic() + _GRACE
+            if job.hearing.over:
+                return job.hearing.outcome()
             if monotonic() >= deadline:
-                return self._outcome(job) if self._answered() else None
+                return None
 
     def kill(self) -> None:
         """End the process, and all that it started."""
@@ -208,34 +203,23 @@ class _Child:
         except BlockingIOError:
             return True
         if file == self._out.fileno():
-            self._received += data
+            job.hearing.answered(data)
             return bool(data)
         if not data:
             self._poll.unregister(file)
-        job.frames.write(data)
+        job.hearing.logged(data)
         return True
 
-    def _answered(self) -> bool:
-        return len(self._received) >= 4 and len(self._received) >= 4 + struct.unpack_from(">I", self._received)[0]
-
-    def _outcome(self, job: Job) -> Outcome:
-        job.frames.close()
-        return unpack(bytes(self._received[4:]), job.call)
-
     def _lost(self, job: Job) -> PlatformError:
-        self.kill_rest()
+        self._process.wait()
+        self.kill()  # what it left behind
         with suppress(BlockingIOError):
             while data := os.read(self._log.fileno(), _CHUNK):
-                job.frames.write(data)
-        job.frames.close()
+                job.hearing.logged(data)
+        job.hearing.close()
         code = self._process.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return PlatformError(f"Component {job.call.component!r}: its process {how} before it returned.")
-
-    def kill_rest(self) -> None:
-        """End what the process left behind; it is gone itself."""
-        self._process.wait()
-        self.kill()
 
 
 def _limit(call: Placed) -> int:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,27 @@ from twingraph.platforms.isolated import Isolated
 from twingraph.platforms.sizes import memory_bytes, processors
 
 
-def children() -> list[str]:
-    """The processes that this one started and that are still there, and theirs."""
+def started(calls: list[Placed]) -> list[str]:
+    """The processes that run a worker for this one, and those that calls started, unless they are about to be gone."""
+    marks = [f"MARK={mark}".encode() for each in calls if (mark := each.placement.environment.get("MARK"))]
     found = []
-    for each in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = each.read_text()
-            command = each.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        ours = text.rpartition(")")[2].split()[1] == str(os.getpid())
-        if (ours and "worker.py" in command) or command.startswith("sleep 600"):
-            found.append(f"{each.parent.name} {command}")
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = (each / "stat").read_text().rpartition(")")[2].split()[1]
+            worker = parent == str(os.getpid()) and b"worker.py" in (each / "cmdline").read_bytes()
+            marked = any(mark in (each / "environ").read_bytes() for mark in marks)
+            if (worker or marked) and not ends(int(each.name)):
+                found.append(f"{each.name} {(each / 'cmdline').read_bytes()!r}")
     return found
+
+
+def ends(pid: int) -> bool:
+    """Whether a process is gone within some seconds."""
+    process = os.pidfd_open(pid)
+    try:
+        return bool(select.select([process], [], [], 10)[0])
+    finally:
+        os.close(process)
 
 
 class TestIsolated(PlatformContract):
@@ -48,7 +58,7 @@ class TestIsolated(PlatformContract):
 
     def left(self, calls: list[Placed]) -> list[str]:
         self.made.close()
-        return children()
+        return started(calls)
 
 
 @pytest.fixture
@@ -131,14 +141,8 @@ def test_a_child_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
     child = int(done.stdout)
     assert done.returncode == -signal.SIGKILL
-    try:
-        gone = os.pidfd_open(child)
-    except ProcessLookupError:
-        return
-    import select
-
-    assert select.select([gone], [], [], 30)[0] == [gone]
-    os.close(gone)
+    with suppress(ProcessLookupError):
+        assert ends(child)
 
 
 def test_amounts_are_read_as_people_write_them() -> None:

@@ -1,0 +1,258 @@
+"""Calls in containers of a real engine."""
+
+# ruff: noqa: T201 - components print
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.contracts.platform import PlatformContract
+from tests.docker_engine import PYTHON
+from tests.docker_engine import Docker as Engine
+from tests.twingraph.calling import Heard, placed
+from twingraph.errors import ComponentError, PlatformError, PlatformUnavailableError
+from twingraph.placed import Placed
+from twingraph.placement import Placement
+from twingraph.platforms.base import Platform, run
+from twingraph.platforms.docker import Docker
+from twingraph.platforms.serving import BOOT
+
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+
+
+@pytest.fixture
+def docker_platform(docker: Engine) -> Iterator[Docker]:
+    made = Docker()
+    yield made
+    made.close()
+
+
+class TestDocker(PlatformContract):
+    many: ClassVar[int] = 20  # a container takes a second of this machine's processors
+    at_once: ClassVar[int] = 10
+
+    @pytest.fixture
+    def platform(self, docker_platform: Docker, docker: Engine) -> Platform:
+        self.made, self.engine = docker_platform, docker
+        return docker_platform
+
+    def place(self, **changes: Any) -> Placement:
+        return Placement("docker", PYTHON, **{"config": {"network": "none"}, **changes})
+
+    def left(self, calls: list[Placed]) -> list[str]:
+        self.made.close()
+        labels = [f"--filter=label=twingraph={each.id}" for each in calls]
+        return [found for each in labels if (found := self.engine("ps", "--all", "--quiet", each))]
+
+
+class TestWarmDocker(TestDocker):
+    many: ClassVar[int] = 200
+    at_once: ClassVar[int] = 8
+
+    def place(self, **changes: Any) -> Placement:
+        return super().place(config={"network": "none", "warm": True}, **changes)
+
+
+def place(image: str = PYTHON, **config: Any) -> Placement:
+    return Placement("docker", image, {"network": "none", **config})
+
+
+def test_a_container_is_as_the_placement_says(docker: Engine, docker_platform: Docker, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "in").write_text("given")
+
+    volumes = {str(tmp_path / "data"): {"bind": "/got", "mode": "ro"}, str(tmp_path): "/put"}
+    where = Placement(
+        "docker",
+        PYTHON,
+        {"volumes": volumes, "network": "none", "user": "0", "memory": "128m", "cpu": "0.5"},
+        environment={"A": "b c"},
+        labels={"team": "birds"},
+    )
+
+    seen: list[str] = []
+    form = (
+        "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.NetworkMode}} "
+        "{{.Config.User}} {{.Config.Labels.team}} {{index .Config.Labels `twingraph.component`}}"
+    )
+
+    class Looking(Heard):
+        def log(self, level: str, line: str) -> None:
+            seen.append(docker("inspect", f"--format={form}", call.id).strip())
+
+    def outer() -> Any:
+        print("look at me")
+        Path("/put/out").write_text("made")
+        flags = os.statvfs("/got").f_flag
+        return Path("/got/in").read_text(), bool(flags & os.ST_RDONLY), os.getuid(), os.environ["A"]
+
+    call = placed(outer, heard=Looking(), place=where)
+    assert run(docker_platform, call) == ("given", True, 0, "b c")
+    assert (tmp_path / "out").read_text() == "made"
+    assert seen == ["134217728 134217728 500000000 none 0 birds outer"]
+
+
+def test_resources_fill_in_what_config_leaves_open(docker: Engine, docker_platform: Docker) -> None:
+    def work() -> None:
+        held = []
+        while True:
+            held.append(bytearray(2**20))
+
+    small = Placement("docker", PYTHON, {"network": "none"}, resources={"memory": "64Mi"})
+    with pytest.raises(PlatformError, match=r"'work': its container ran out of its memory of 64 MiB: give it"):
+        run(docker_platform, placed(work, place=small))
+
+
+def test_a_process_that_ends_says_how(docker_platform: Docker) -> None:
+    def leave() -> None:
+        print("nearly there")
+        os._exit(7)
+
+    with pytest.raises(
+        PlatformError, match=r"'leave': its container ended with exit code 7 before it returned \(it last said: nearly"
+    ):
+        run(docker_platform, placed(leave, place=place()))
+    with pytest.raises(PlatformError, match="its container was ended by signal 9"):
+        run(docker_platform, placed(lambda: os.kill(os.getpid(), 9), place=place()))
+
+
+def test_images_that_cannot_run_a_call_are_told_apart(docker: Engine, docker_platform: Docker) -> None:
+    missing = f"{docker.tag}-missing:1"
+    with pytest.raises(PlatformError, match=rf"no image '{missing}', and pull_policy is Never: pull or build it"):
+        run(docker_platform, placed(len, "", place=place(missing, pull_policy="Never")))
+    with pytest.raises(PlatformError, match=rf"image '{missing}' is not here and cannot be pulled \(.+\): build it"):
+        run(docker_platform, placed(len, "", place=place(missing)))
+    empty = f"{docker.tag}-empty"
+    subprocess.run(["docker", "import", "-", empty], input=b"\0" * 1024, capture_output=True, check=True)
+    with pytest.raises(PlatformError, match=rf"image '{empty}' has no python3 or python: use an image with Python 3.8"):
+        run(docker_platform, placed(len, "", place=place(empty)))
+    with pytest.raises(PlatformError, match=rf"image '{PYTHON}' has no /opt/python: "):
+        run(docker_platform, placed(len, "", place=place(python="/opt/python")))
+    left = docker("ps", "--all", "--quiet", f"--filter=ancestor={empty}")
+    assert left == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"memori": "1G"}, r"Docker has no option 'memori'.*'memory'"),
+        ({"isolate": True}, r"Docker has no option 'isolate'"),
+        ({"memory": "much"}, "'much' is no amount of memory"),
+        ({"cpu": "fast"}, "'fast' is no number of processors"),
+        ({"gpu": "yes"}, "gpu takes True or a number"),
+        ({"volumes": ["/a"]}, "volumes takes a dict"),
+        ({"volumes": {"/a": "b"}}, "a volume goes to '/path'"),
+        ({"pull_policy": "Sometimes"}, "pull_policy is one of Always, IfNotPresent, Never"),
+    ],
+)
+def test_options_that_cannot_be_understood_are_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ComponentError, match=words):
+        Docker().start(placed(len, "", place=Placement("docker", PYTHON, config)))
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
+def test_a_python_that_is_too_old_says_so(version: str) -> None:
+    python = next(PYENV.glob(f"versions/{version}.*/bin/python"), None)
+    if python is None:
+        pytest.skip(f"Python {version} is not here: pyenv install {version}")
+    done = subprocess.run([str(python), "-c", BOOT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"TwinGraph needs Python 3.8 or newer, and this is {version}\n"
+
+
+def test_gpus_need_an_engine_that_has_them(docker: Engine, docker_platform: Docker) -> None:
+    if "nvidia" in docker("info", "--format={{json .Runtimes}}"):
+        pytest.skip("This engine has GPUs; there is nothing to refuse")
+    with pytest.raises(PlatformError, match=r"Docker cannot start its container: .*gpu"):
+        run(docker_platform, placed(len, "", place=place(gpu=1)))
+
+
+def test_an_engine_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(PlatformUnavailableError, match=r"No Docker engine answers at unix:.*none.sock"):
+        Docker().check()
+
+
+def test_the_engine_says_what_it_is(docker_platform: Docker) -> None:
+    assert docker_platform.check().startswith("Docker ")
+
+
+def test_a_warm_container_serves_later_calls_of_the_same_component(docker: Engine, docker_platform: Docker) -> None:
+    def work(n: int) -> Any:
+        import time
+
+        return n, time.clock_gettime(time.CLOCK_BOOTTIME), open("/proc/sys/kernel/random/boot_id").read(), os.uname()[1]
+
+    def other() -> str:
+        return os.uname()[1]
+
+    warm = place(warm=True)
+    first = run(docker_platform, placed(work, 1, place=warm))[3]
+    second = run(docker_platform, placed(work, 2, place=warm))[3]
+    assert first == second
+    assert run(docker_platform, placed(other, place=warm)) != first
+    assert run(docker_platform, placed(work, 3, place=place(warm=True, memory="200m")))[3] != first
+    docker("kill", first)
+    docker("wait", first)
+    assert run(docker_platform, placed(work, 4, place=warm))[3] != first
+    docker_platform.close()
+    assert first not in docker("ps", "--all", "--quiet")
+
+
+OWNER = """
+import os, threading
+from twingraph.placed import Placed
+from twingraph.placement import Placement
+from twingraph.platforms.base import run
+from twingraph.platforms.docker import Docker
+from twingraph.platforms.serving import BOOT
+def work():
+    import time
+    print("begun")
+    time.sleep(600)
+def log(level, line):
+    os.kill(os.getpid(), SIGNAL)
+place = Placement("docker", "IMAGE", {"network": "none", "warm": True})
+run(Docker(), Placed("CALL", "r", "n", "work", 0, work, (), {}, place, log, print, threading.Event()))
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_process_that_ends(docker: Engine, tmp_path: Path, end: signal.Signals) -> None:
+    call = f"{docker.tag}-{end}"
+    program = tmp_path / "program.py"
+    program.write_text(OWNER.replace("SIGNAL", str(int(end))).replace("IMAGE", PYTHON).replace("CALL", call))
+    subprocess.run([sys.executable, str(program)], capture_output=True, timeout=60, check=False)
+    name = f"--filter=name={call}"
+    if end == signal.SIGKILL:
+        docker("wait", call)  # it ends by itself
+        assert docker("ps", "--all", "--quiet", name) != ""
+        with closing(Docker()) as later:
+            later.check()  # and is removed by the next process
+    assert docker("ps", "--all", "--quiet", name) == ""
+
+
+def test_calls_of_many_threads_share_few_warm_containers(docker_platform: Docker) -> None:
+    def work() -> str:
+        return os.uname()[1]
+
+    barrier = threading.Barrier(3)
+
+    def one(_: int) -> str:
+        barrier.wait()
+        return str(run(docker_platform, placed(work, place=place(warm=True))))
+
+    with ThreadPoolExecutor(3) as pool:
+        first = set(pool.map(one, range(3)))
+        second = set(pool.map(one, range(3)))
+    assert second <= first
