@@ -2,7 +2,7 @@
 
 `pack` and `unpack` are this end of it; the other is `twingraph.platforms.worker`, whose text `worker_source` gives.
 Data travels as JSON with its types kept. A pickle is made, and read, only where `config={'pickle': True}` allows it;
-but frames of pandas have no other form of their own.
+frames of pandas have no other form of their own, and are read by what makes nothing but frames.
 """
 
 from __future__ import annotations

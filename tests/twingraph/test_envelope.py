@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -32,7 +34,8 @@ VALUES = [
     [1, [2.5, None]], (1, (2,)), {1, 2}, frozenset({"a"}), {"a": {"$b": 1}, "c": []}, {1: "x", (2, 3): [()]},
     date(2024, 2, 29), time(1, 2, 3), timedelta(days=-1, microseconds=5), Decimal("1.10"), Fraction(1, 3),
     datetime(2024, 1, 2, tzinfo=UTC), datetime(2024, 7, 1, 3, tzinfo=ZoneInfo("Europe/Berlin")), datetime(2024, 1, 2),
-    UUID(int=7), Path("/a b/c"), Colour.BLUE, Pair(1, "x"), Point(1, 2, ["a"]), np.float32(1.5), np.int64(7),
+    UUID(int=7), Path("/a b/c"), Counter("aab"), OrderedDict(b=1), deque([1, (2,)], 3), defaultdict(list, a=[1]),
+    Colour.BLUE, Pair(1, "x"), Point(1, 2, ["a"]), np.float32(1.5), np.int64(7),
 ]  # fmt: skip
 
 
@@ -50,12 +53,32 @@ def test_values_come_back_with_their_types() -> None:
 
 def test_arrays_and_frames_travel_in_their_own_form() -> None:
     array = np.arange(12, dtype="float32").reshape(3, 4)
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=pd.date_range("2024-01-01", periods=2, tz="UTC"))
+    frame = pd.DataFrame(
+        {
+            "a": [1, 2],
+            "b": ["x", None],
+            "c": pd.Categorical(["u", "v"]),
+            "d": pd.array([1, None], dtype="Int64"),
+            "e": [{"x": Decimal("1.5")}, [date(2024, 1, 1)]],
+            "f": pd.period_range("2024", periods=2, freq="M"),
+            "g": pd.array([True, None], dtype="boolean"),
+        },
+        index=pd.date_range("2024-01-01", periods=2, tz="Europe/Berlin"),
+    )
     got_array, got_frame, got_series = there(lambda array, frame: (array.T, frame, frame["a"]), array, frame)
     np.testing.assert_array_equal(got_array, array.T)
     assert got_array.dtype == array.dtype
     pd.testing.assert_frame_equal(got_frame, frame)
     pd.testing.assert_series_equal(got_series, frame["a"])
+
+
+def test_a_frame_that_holds_more_than_data_is_not_read() -> None:
+    frame = pd.DataFrame({"a": [os.system]})
+    with pytest.raises(TypeError, match=r"cannot be read by pandas .*: it holds posix.system, which is no data"):
+        there(len, frame)
+    with pytest.raises(TravelError, match="which is no data"):
+        there(lambda: pd.DataFrame({"a": [print]}))
+    assert there(len, frame, place=Placement(config={"pickle": True})) == 1
 
 
 def test_results_of_types_that_are_not_here_keep_their_fields() -> None:

@@ -73,7 +73,7 @@ class Docker:
         while True:
             there = job.container.stream.receive(job.hearing, max(deadline - monotonic(), 0))
             if job.hearing.over:
-                job.fit = there
+                job.fit = there and job.hearing.tidy
                 return job.hearing.outcome()
             if not there:
                 job.hearing.close()
@@ -170,7 +170,7 @@ class Docker:
         try:
             container.stream = Stream(engine.attach_socket(made, params=_ATTACH))
             engine.start(made)
-            if container.stream.ready():
+            if container.stream.ready(call.stop):
                 container.stream.send(first_frame())
                 return container
             error = container.lost(call)
@@ -302,7 +302,7 @@ def _create(engine: Any, call: Placed, want: Wanted, python: str) -> Any:
         "twingraph.node": call.node,
         "twingraph.component": call.component,
         OWNER: _owner(os.getpid()),
-        HOST: socket.gethostname(),
+        HOST: _host(),
     }
     config = engine.create_container_config(
         want.image,
@@ -322,7 +322,7 @@ def _sweep(engine: Any) -> None:
     """Remove the containers of processes of this machine that are no more."""
     import docker
 
-    for each in engine.containers(all=True, filters={"label": f"{HOST}={socket.gethostname()}"}):
+    for each in engine.containers(all=True, filters={"label": f"{HOST}={_host()}"}):
         owner = each["Labels"].get(OWNER, "")
         if owner and owner != _owner(int(owner.partition("-")[0])):
             with suppress(docker.errors.APIError):
@@ -336,6 +336,14 @@ def _owner(pid: int) -> str:
             return f"{pid}-{file.read().rpartition(')')[2].split()[19]}"
     except OSError:
         return f"{pid}-" if os.path.exists("/proc") else f"{pid}-0"
+
+
+def _host() -> str:
+    """Where the numbers of processes mean the same."""
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _address() -> str:

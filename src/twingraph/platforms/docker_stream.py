@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from lokki.pools import Stop
+from lokki.runtime.failure import Cancelled
 from twingraph.platforms.serving import Hearing
 
 _CHUNK = 1 << 20
 _STDOUT = 1
+_LOOK = 0.5  # seconds
 
 
 class Stream:
@@ -40,13 +43,15 @@ class Stream:
             return True
         return self._take(0.001)
 
-    def ready(self) -> bool:
+    def ready(self, stop: Stop) -> bool:
         """Wait until Python has begun in the container; False when it ends instead."""
-        while self._take(None):
+        while self._take(_LOOK):
             for kind, data in self._frames():
                 if kind == _STDOUT:
                     return True
                 self._tail += data
+            if stop.is_set():
+                raise Cancelled("the execution is over")
         return False
 
     def receive(self, hearing: Hearing, seconds: float) -> bool:
@@ -83,7 +88,7 @@ class Stream:
             self._socket.close()
             self._attached.close()
 
-    def _take(self, seconds: float | None) -> bool:
+    def _take(self, seconds: float) -> bool:
         self._socket.settimeout(seconds)
         try:
             data = self._socket.recv(_CHUNK)

@@ -49,9 +49,8 @@ class Isolated:
 
     def start(self, call: Placed) -> Job:
         """Begin the call, or let it wait for a child."""
-        told = json.loads(pack(call))
-        told.update(folder=os.getcwd(), path=sys.path)
-        job = Job(call, json.dumps(told).encode("ascii"), _limit(call))
+        here = json.dumps({"folder": os.getcwd(), "path": sys.path}).encode("ascii")
+        job = Job(call, here[:-1] + b", " + pack(call)[1:], _limit(call))
         self._begin(job, 0)
         return job
 
@@ -75,7 +74,7 @@ class Isolated:
             return
         job.child = None
         with self._changed:
-            keep = child.alive and len(self._idle) < self._keep
+            keep = child.alive and job.hearing.tidy and len(self._idle) < self._keep
             if keep:
                 self._idle.append(child)
             else:

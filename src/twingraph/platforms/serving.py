@@ -69,6 +69,11 @@ class Hearing:
         """Whether the answer is there, and all of the log: a function may have cut off the rest of that."""
         return self._patience < inf and (self._frames.ended or monotonic() > self._patience)
 
+    @property
+    def tidy(self) -> bool:
+        """Whether the function left the worker as it was: answered, and its log not cut off."""
+        return self._patience < inf and self._frames.ended
+
     def close(self) -> None:
         """There will be no more of the log."""
         self._frames.close()

@@ -82,6 +82,8 @@ class Writing:
             return self._dict(value)
         if kind in (tuple, set, frozenset):
             return {"$" + kind.__name__: self._list(list(value))}
+        if kind.__module__ == "collections" and kind.__name__ in _COLLECTIONS:
+            return self._collection(value, kind.__name__)
         tagged = _data(value, kind)
         return self._kept(value, kind) if tagged is None else tagged
 
@@ -95,6 +97,13 @@ class Writing:
         if all(type(key) is str and not key.startswith("$") for key in values):
             return {key: self._at(key, each) for key, each in values.items()}
         return {"$dict": [[self(key), self._at(key, each)] for key, each in values.items()]}
+
+    def _collection(self, value: Any, name: str) -> dict[str, Any]:
+        if name == "deque":
+            return {"$collection": [name, self._list(list(value)), value.maxlen]}
+        make = getattr(value, "default_factory", None)
+        pairs = [[self(key), self._at(key, each)] for key, each in value.items()]
+        return {"$collection": [name, pairs, make if make is None else self.klass(make)]}
 
     def _at(self, key: Any, value: Any) -> Any:
         try:
@@ -150,11 +159,20 @@ class Reading:
             return {self(key): self(each) for key, each in held}
         if tag in _READERS:
             return _READERS[tag](held)
-        if tag in ("$enum", "$namedtuple", "$dataclass"):
+        if tag in ("$enum", "$namedtuple", "$dataclass", "$collection"):
             return getattr(self, "_" + tag[1:])(*held)
+        if tag == "$pandas":
+            return _from_pandas(held, self.pickles)
         if tag == "$pickle" and self.pickles:
             return _unpickled(held)
         raise ValueError("an unknown kind of value, " + tag)
+
+    def _collection(self, name: str, values: Any, more: Any) -> Any:
+        kind = getattr(importlib.import_module("collections"), name)
+        if name == "deque":
+            return kind(self(values), more)
+        pairs = [(self(key), self(each)) for key, each in values]
+        return kind(more and self.find(more), pairs) if name == "defaultdict" else kind(dict(pairs))
 
     def _enum(self, kind: Any, name: Any, value: Any) -> Any:
         found: Any = self.find(kind)
@@ -246,14 +264,69 @@ def _unpickled(held: str) -> Any:
     return pickle.loads(base64.b64decode(held))
 
 
-def _from_pandas(held: list[str]) -> Any:
+def _from_pandas(held: list[str], pickles: bool) -> Any:
     pandas = importlib.import_module("pandas")
-
     try:
-        return _unpickled(held[1])
+        return _unpickled(held[1]) if pickles else _frames()(io.BytesIO(base64.b64decode(held[1]))).load()
     except Exception as error:
         versions = (held[0], pandas.__version__, error)
         raise TypeError("a frame that pandas %s wrote cannot be read by pandas %s: %s" % versions) from error
+
+
+def _frames() -> Any:
+    """What reads pickles of frames: of pandas and numpy, and of what columns hold, and nothing that does anything."""
+    import pickle
+
+    class Frames(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) == ("builtins", "getattr"):
+                return _of_a_zone
+            if name in _IN_FRAMES.get(module, ()) or (module.partition(".")[0] == "pandas" and name in _PANDAS):
+                return super().find_class(module, name)
+            found = super().find_class(module, name) if module.startswith(_FRAMES) and "." not in name else None
+            if getattr(found, "__module__", None) == module:  # and not something that is only used there
+                return found
+            raise pickle.UnpicklingError("it holds %s.%s, which is no data" % (module, name))
+
+    return Frames
+
+
+def _of_a_zone(zone: Any, name: str) -> Any:
+    """How a pickle gets at the method that makes a time zone."""
+    if zone.__module__ != "zoneinfo" or name != "_unpickle":
+        raise TypeError("it is no frame")
+    return getattr(zone, name)
+
+
+_FRAMES = (
+    "pandas.core.frame", "pandas.core.series", "pandas.core.internals.", "pandas.core.indexes.", "pandas.core.arrays.",
+    "pandas.core.dtypes.", "pandas._libs.internals", "pandas._libs.arrays", "pandas._libs.tslibs.",
+    "pandas._libs.interval", "pandas._libs.missing", "pandas._libs.sparse",
+)  # fmt: skip
+_PANDAS = (
+    "DataFrame", "Series", "Index", "RangeIndex", "MultiIndex", "DatetimeIndex", "TimedeltaIndex", "PeriodIndex",
+    "IntervalIndex", "CategoricalIndex", "Timestamp", "Timedelta", "Period", "Interval", "Categorical", "NaT", "NA",
+    "CategoricalDtype", "DatetimeTZDtype", "IntervalDtype", "PeriodDtype", "SparseDtype", "StringDtype", "BooleanDtype",
+    "Int8Dtype", "Int16Dtype", "Int32Dtype", "Int64Dtype", "UInt8Dtype", "UInt16Dtype", "UInt32Dtype", "UInt64Dtype",
+    "Float32Dtype", "Float64Dtype", "DatetimeArray", "TimedeltaArray", "PeriodArray", "IntervalArray", "SparseArray",
+    "StringArray", "BooleanArray", "IntegerArray", "FloatingArray", "NumpyExtensionArray", "ArrowDtype",
+)  # fmt: skip
+_NUMPY = ("_reconstruct", "scalar", "_frombuffer")
+_IN_FRAMES = {
+    "builtins": ("slice", "set", "frozenset", "bytearray", "complex", "range", "object"),
+    "copyreg": ("_reconstructor",),
+    "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+    "decimal": ("Decimal",),
+    "uuid": ("UUID",),
+    "zoneinfo": ("ZoneInfo",),
+    "pytz": ("_UTC", "_p"),
+    "dateutil.tz.tz": ("tzutc", "tzlocal", "tzoffset"),
+    "numpy": ("ndarray", "dtype"),
+    "numpy.core.multiarray": _NUMPY,
+    "numpy._core.multiarray": _NUMPY,
+    "numpy.core.numeric": _NUMPY,
+    "numpy._core.numeric": _NUMPY,
+}
 
 
 def _polars(value: Any) -> dict[str, Any]:
@@ -341,6 +414,7 @@ for _name in [
 for _name in ("complex128", "datetime64", "timedelta64"):
     _WRITERS["numpy." + _name] = _WRITERS["numpy.int64"]
 
+_COLLECTIONS = ("OrderedDict", "Counter", "defaultdict", "deque")
 _CONTAINERS: dict[str, Callable[[Any], Any]] = {"$tuple": tuple, "$set": set, "$frozenset": frozenset}
 _READERS: dict[str, Callable[[Any], Any]] = {
     "$float": float,
@@ -358,7 +432,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "$path": _made("pathlib", "Path"),
     "$ndarray": _from_array,
     "$npscalar": _from_scalar,
-    "$pandas": _from_pandas,
     "$polars": _from_polars,
     "$arrow": _from_arrow,
 }

@@ -19,6 +19,7 @@ import pytest
 from tests.contracts.platform import PlatformContract
 from tests.docker_engine import PYTHON
 from tests.docker_engine import Docker as Engine
+from tests.twingraph import cargo
 from tests.twingraph.calling import Heard, placed
 from twingraph.errors import ComponentError, PlatformError, PlatformUnavailableError
 from twingraph.placed import Placed
@@ -158,6 +159,19 @@ def test_images_that_cannot_run_a_call_are_told_apart(docker: Engine, docker_pla
 def test_options_that_cannot_be_understood_are_refused(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ComponentError, match=words):
         Docker().start(placed(len, "", place=Placement("docker", PYTHON, config)))
+
+
+def test_every_python_that_has_an_image_runs_a_call(docker: Engine, docker_platform: Docker) -> None:
+    def work(data: list[float], threshold: float = 0.5) -> Any:
+        output = namedtuple("output", ["filtered", "count"])  # type: ignore[name-defined]  # noqa: F821
+        filtered = [each for each in data if each > threshold]
+        return cargo.double(3), output(filtered=filtered, count=len(filtered)), cargo.Colour.RED
+
+    images = docker("images", "--filter=reference=python:3.*-slim", "--format={{.Repository}}:{{.Tag}}").split()
+    assert PYTHON in images
+    for image in images:
+        got = run(docker_platform, placed(work, [0.1, 0.7], place=place(image)))
+        assert (got[0], got[1]._asdict(), got[2]) == (6, {"filtered": [0.7], "count": 1}, cargo.Colour.RED)
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])

@@ -109,6 +109,15 @@ def test_a_child_that_died_between_two_calls_is_replaced(isolated: Isolated) -> 
     assert run(isolated, placed(os.getpid)) != pid
 
 
+def test_a_child_whose_log_was_cut_off_answers_and_is_not_used_again(isolated: Isolated) -> None:
+    def work() -> int:
+        os.close(2)
+        os.close(1)
+        return os.getpid()
+
+    assert run(isolated, placed(work)) != run(isolated, placed(os.getpid))
+
+
 def test_memory_is_limited_where_resources_say_so(isolated: Isolated) -> None:
     def work(size: int) -> int:
         return len(bytearray(size))
