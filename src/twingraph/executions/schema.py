@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
 
-VERSION = "0001"
+VERSION = "0002"
 """The revision in `migrations` that the tables here are the result of."""
 
 metadata = MetaData()
@@ -160,6 +160,80 @@ values = Table(
     Column("hash", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Index("values_by_hash", "hash"),
+    sqlite_with_rowid=False,
+)
+
+# ---- What a server keeps: workflows, executions that were asked for, keys, and when schedules fired.
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("name"),
+    _text("definition"),  # as it was posted: nodes, edges, metadata
+    _text("metadata"),
+    _text("tags"),  # a JSON list
+    _text("status"),
+    _text("code"),  # functions that a client shipped with it
+    _text("origin"),  # the file that defines it, where it was not posted
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("workflows_by_time", "created_at", "id"),
+)
+
+workflow_tags = Table(
+    "workflow_tags",
+    metadata,
+    Column("tag", Text, primary_key=True),
+    Column("workflow_id", Text, primary_key=True),
+    Index("tags_by_workflow", "workflow_id"),
+    sqlite_with_rowid=False,
+)
+
+# An execution that was asked for: its row in `executions` has the same id.
+requests = Table(
+    "requests",
+    metadata,
+    Column("execution_id", Text, primary_key=True),
+    _text("workflow_id"),
+    _text("inputs"),
+    _text("config"),
+    _text("rerun_of"),
+    _text("rerun_from"),  # nodes from which it is run anew; empty: those that failed
+    _text("client"),  # who asked
+    _text("idempotency_key"),
+    _text("idempotency_body"),
+    _text("claimed_by"),
+    _float("claimed_at"),
+    _float("seen_at"),  # when whoever claimed it was last known to be there
+    _flag("stop"),
+    Column("created_at", Float, nullable=False),
+    Index("requests_by_workflow", "workflow_id", "created_at"),
+    Index("requests_by_key", "client", "idempotency_key"),
+    Index("requests_by_claim", "claimed_by", "created_at"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("name"),
+    _text("scope"),
+    _text("digest"),
+    Column("created_at", Float, nullable=False),
+    _float("expires_at"),
+    _float("revoked_at"),
+    Index("keys_by_digest", "digest", unique=True),
+)
+
+fires = Table(
+    "fires",
+    metadata,
+    Column("workflow_id", Text, primary_key=True),
+    Column("due_at", Float, primary_key=True),
+    _text("execution_id"),
+    _text("outcome"),  # "started", "overlap" or "missed"
     sqlite_with_rowid=False,
 )
 

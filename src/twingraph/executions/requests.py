@@ -1,0 +1,215 @@
+"""Executions that were asked for: all SQL about them. They wait here until somebody claims them.
+
+A claim and every change of state is one guarded statement, so that two servers never run the same execution and a late
+answer never undoes a newer one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import desc, func, insert, select, update
+
+from twingraph.executions import schema
+from twingraph.executions.records import WAITING, Execution
+from twingraph.executions.repository import Repository
+from twingraph.executions.snapshot import snapshot
+
+
+class Request(NamedTuple):
+    """An execution that was asked for; `inputs` and `config` are JSON."""
+
+    execution_id: str
+    workflow_id: str
+    inputs: str
+    config: str
+    rerun_of: str
+    rerun_from: str
+    client: str
+    idempotency_key: str
+    idempotency_body: str
+    claimed_by: str
+    claimed_at: float | None
+    seen_at: float | None
+    stop: bool
+    created_at: float
+
+
+class Asked(NamedTuple):
+    """What somebody asks for, before it has a row."""
+
+    execution_id: str
+    workflow_id: str
+    name: str
+    inputs: Mapping[str, Any]
+    config: Mapping[str, Any]
+    client: str = ""
+    idempotency_key: str = ""
+    idempotency_body: str = ""
+    rerun_of: str = ""
+    rerun_from: Sequence[str] = ()
+
+
+def ask(graph: Repository, asked: Sequence[Asked]) -> None:
+    """Keep executions that are asked for; they are pending from now on, all of them or none."""
+    now = time.time()
+    rows, executions = [], []
+    for each in asked:
+        rows.append(
+            {
+                "execution_id": each.execution_id,
+                "workflow_id": each.workflow_id,
+                "inputs": json.dumps(each.inputs),
+                "config": json.dumps(each.config),
+                "rerun_of": each.rerun_of,
+                "rerun_from": json.dumps(list(each.rerun_from)) if each.rerun_from else "",
+                "client": each.client,
+                "idempotency_key": each.idempotency_key,
+                "idempotency_body": each.idempotency_body,
+                "created_at": now,
+            }
+        )
+        executions.append(
+            {
+                "id": each.execution_id,
+                "kind": "workflow",
+                "name": each.name,
+                "status": "pending",
+                "started_at": now,
+                "config": json.dumps(each.config),
+                "inputs": snapshot(each.inputs).text,
+            }
+        )
+    with graph.engine.begin() as connection:
+        connection.execute(insert(schema.requests), rows)
+        connection.execute(insert(schema.executions), executions)
+
+
+def found(graph: Repository, execution: str) -> Request | None:
+    """What was asked for under this id."""
+    rows = graph.read(select(schema.requests).where(schema.requests.c.execution_id == execution))
+    return Request(*rows[0]) if rows else None
+
+
+def with_key(graph: Repository, client: str, key: str) -> Request | None:
+    """What a client asked for under an idempotency key."""
+    column = schema.requests.c
+    newest = select(schema.requests).where(column.client == client, column.idempotency_key == key)
+    rows = graph.read(newest.order_by(desc(column.created_at)).limit(1))
+    return Request(*rows[0]) if rows else None
+
+
+def claim(graph: Repository, by: str, execution: str = "") -> str | None:
+    """Take the oldest execution that nobody has, or this one; returns its id. Others skip what is being taken."""
+    request, row = schema.requests.c, schema.executions.c
+    free = (
+        select(request.execution_id)
+        .join(schema.executions, row.id == request.execution_id)
+        .where(request.claimed_by == "", row.status == "pending", request.stop.is_(False))
+        .order_by(request.created_at)
+        .limit(1)
+    )
+    if execution:
+        free = free.where(request.execution_id == execution)
+    now = time.time()
+    with graph.engine.begin() as connection:
+        taken = connection.execute(free.with_for_update(skip_locked=True, of=schema.requests)).scalar()
+        if taken is None:
+            return None
+        mine = update(schema.requests).where(request.execution_id == taken, request.claimed_by == "")
+        if not connection.execute(mine.values(claimed_by=by, claimed_at=now, seen_at=now)).rowcount:
+            return None
+    return str(taken)
+
+
+def seen(graph: Repository, by: str, executions: Sequence[str]) -> set[str]:
+    """Say that whoever claimed these is there; returns those of them that are to be stopped."""
+    if not executions:
+        return set()
+    column = schema.requests.c
+    with graph.engine.begin() as connection:
+        mine = (column.claimed_by == by, column.execution_id.in_(executions))
+        connection.execute(update(schema.requests).where(*mine).values(seen_at=time.time()))
+        return set(connection.execute(select(column.execution_id).where(*mine, column.stop)).scalars())
+
+
+def lost(graph: Repository, seconds: float) -> list[str]:
+    """Executions that are not over, and whose claimant has not been seen for so long."""
+    request, row = schema.requests.c, schema.executions.c
+    query = (
+        select(request.execution_id)
+        .join(schema.executions, row.id == request.execution_id)
+        .where(row.status.in_((*WAITING, "stopping")), request.claimed_by != "")
+        .where(request.seen_at < time.time() - seconds)
+    )
+    return [str(each[0]) for each in graph.read(query)]
+
+
+def free(graph: Repository, executions: Sequence[str]) -> None:
+    """Let executions that are lost wait again, to be run by somebody else."""
+    if not executions:
+        return
+    with graph.engine.begin() as connection:
+        waiting = update(schema.requests).where(schema.requests.c.execution_id.in_(executions))
+        connection.execute(waiting.values(claimed_by="", claimed_at=None))
+        theirs = update(schema.executions).where(schema.executions.c.id.in_(executions))
+        connection.execute(theirs.values(status="pending"))
+
+
+def ask_to_stop(graph: Repository, execution: str) -> str:
+    """Ask for the end of an execution; returns what it is from now on: "stopping", "stopped", or what it was already.
+
+    One that nobody has begun is stopped at once.
+    """
+    request, row = schema.requests.c, schema.executions.c
+    now = time.time()
+    with graph.engine.begin() as connection:
+        connection.execute(update(schema.requests).where(request.execution_id == execution).values(stop=True))
+        idle = select(request.execution_id).where(request.execution_id == execution, request.claimed_by == "")
+        stopped = update(schema.executions).where(row.id == execution, row.status == "pending", row.id.in_(idle))
+        if connection.execute(stopped.values(status="stopped", finished_at=now)).rowcount:
+            return "stopped"
+        stopping = update(schema.executions).where(row.id == execution, row.status.in_(WAITING))
+        connection.execute(stopping.values(status="stopping"))
+        status = connection.execute(select(row.status).where(row.id == execution)).scalar()
+    return str(status or "")
+
+
+def end(graph: Repository, execution: str, status: str, error: str = "", kind: str = "") -> bool:
+    """Mark an execution whose process cannot do so any more; whether it was not over yet. Its nodes end with it."""
+    row, node = schema.executions.c, schema.nodes.c
+    now = time.time()
+    told = {"status": status, "finished_at": now, "error": error, "error_type": kind}
+    with graph.engine.begin() as connection:
+        mine = update(schema.executions).where(row.id == execution, row.status.in_((*WAITING, "stopping")))
+        if not connection.execute(mine.values(**told, duration=now - row.started_at)).rowcount:
+            return False
+        theirs = update(schema.nodes).where(node.execution_id == execution, node.status.in_(WAITING))
+        connection.execute(theirs.values(**told))
+    return True
+
+
+def counted(graph: Repository) -> dict[str, int]:
+    """How many executions there are of each state that is not over."""
+    row = schema.executions.c
+    query = select(row.status, func.count()).where(row.status.in_((*WAITING, "stopping"))).group_by(row.status)
+    return {status: int(count) for status, count in graph.read(query)}
+
+
+def of_workflow(
+    graph: Repository, *, workflow: str = "", status: str = "", limit: int = 20, offset: int = 0
+) -> tuple[list[tuple[Execution, Request | None]], int]:
+    """Executions, newest first, those of one workflow or all, and how many there are."""
+    request, row = schema.requests.c, schema.executions.c
+    joined = schema.executions.outerjoin(schema.requests, request.execution_id == row.id)
+    conditions = [*([request.workflow_id == workflow] if workflow else []), *([row.status == status] if status else [])]
+    newest = select(schema.executions, schema.requests).select_from(joined).where(*conditions)
+    rows = graph.read(newest.order_by(desc(row.started_at), desc(row.id)).limit(limit).offset(offset))
+    counting = joined if workflow else schema.executions
+    total = graph.read(select(func.count()).select_from(counting).where(*conditions))[0][0]
+    width = len(schema.executions.c)
+    made = [(Execution(*each[:width]), Request(*each[width:]) if each[width] else None) for each in rows]
+    return made, int(total)

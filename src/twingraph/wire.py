@@ -1,0 +1,342 @@
+"""What goes over the wire: bodies of the REST API and events of the WebSocket, said once for server and client.
+
+Times are ISO 8601 in UTC with a `Z`, durations are seconds. A node's `id` is that of the workflow's definition.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+API_VERSION = "2.0.0"
+MEDIA_TYPE = "application/vnd.twingraph.v2+json"
+
+ExecutionStatus = Literal["pending", "running", "stopping", "completed", "failed", "stopped"]
+NodeStatus = Literal["pending", "running", "retrying", "completed", "failed", "skipped", "stopped", "cached"]
+Level = Literal["debug", "info", "warning", "error"]
+WorkflowStatus = Literal["active", "draft", "archived"]
+
+
+def utc(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as a time."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _told(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Time = Annotated[datetime, AfterValidator(_with_zone), PlainSerializer(_told, return_type=str)]
+
+
+class Body(BaseModel):
+    """What every body is: made of the fields that it names."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Open(Body):
+    """A body that keeps what else is said in it."""
+
+    model_config = ConfigDict(populate_by_name=True, extra="allow")
+
+
+# ---- Workflows
+
+
+class Node(Open):
+    """A node of a workflow: what it runs, and values for the parameters of that."""
+
+    id: str = Field(min_length=1, max_length=200, pattern=r"^[^/]+$")
+    type: str = "component"
+    component: str | list[str] = ""
+    config: dict[str, Any] = {}
+
+
+class Edge(Open):
+    """A connection: `target` gets what `source` gives; the handles name an output and a parameter."""
+
+    source: str
+    target: str
+    sourceHandle: str | None = None  # noqa: N815 - so it is called
+    targetHandle: str | None = None  # noqa: N815
+
+
+class Definition(Open):
+    """The graph of a workflow."""
+
+    nodes: list[Node] = Field(default=[], max_length=10_000)
+    edges: list[Edge] = Field(default=[], max_length=100_000)
+    metadata: dict[str, Any] = {}
+
+
+class Metadata(Open):
+    """What is said about a workflow."""
+
+    description: str = ""
+    tags: list[str] = Field(default=[], max_length=100)
+
+
+class Shipped(Body):
+    """Functions of a client, sent with the workflow that calls for them: envelopes by component name."""
+
+    python: str
+    components: dict[str, dict[str, Any]] = {}
+
+
+class WorkflowBody(Body):
+    """A workflow as it is stored."""
+
+    name: str = Field(min_length=1, max_length=200)
+    definition: Definition = Definition()
+    metadata: Metadata = Metadata()
+    status: WorkflowStatus | None = None
+    code: Shipped | None = None
+
+
+class WorkflowSummary(Body):
+    """A workflow in a list."""
+
+    id: str
+    name: str
+    created_at: Time
+    updated_at: Time
+    status: WorkflowStatus
+    tags: list[str]
+
+
+class WorkflowPage(Body):
+    """Workflows, newest first."""
+
+    workflows: list[WorkflowSummary]
+    total: int
+    page: int
+    size: int
+
+
+class Workflow(WorkflowSummary):
+    """A workflow with its graph and its record; `success_rate` is that of executions that are over."""
+
+    definition: Definition
+    version: int
+    executions: int
+    success_rate: float
+    warnings: list[str] = []
+
+
+class Deleted(Body):
+    """A workflow is gone; its executions stay."""
+
+    id: str
+    deleted: bool = True
+
+
+# ---- Executions
+
+
+class ExecutionConfig(Body):
+    """How one execution differs from what its workflow says."""
+
+    max_parallel: int | None = Field(default=None, ge=1, le=10_000)
+    timeout: float | None = Field(default=None, ge=0)
+
+
+class ExecutionBody(Body):
+    """An execution that is asked for."""
+
+    workflow_id: str = Field(min_length=1)
+    inputs: dict[str, Any] = {}
+    config: ExecutionConfig = ExecutionConfig()
+
+
+class Progress(Body):
+    """How far an execution is."""
+
+    total_nodes: int = 0
+    completed_nodes: int = 0
+    running_nodes: int = 0
+    failed_nodes: int = 0
+
+
+class Failure(Body):
+    """Why something failed."""
+
+    message: str
+    type: str = ""
+    node_id: str | None = None
+    traceback: str | None = None
+
+
+class Execution(Body):
+    """An execution."""
+
+    execution_id: str
+    workflow_id: str | None = None
+    name: str = ""
+    status: ExecutionStatus
+    started_at: Time | None = None
+    completed_at: Time | None = None
+    duration: float | None = None
+    progress: Progress = Progress()
+    outputs: Any = None
+    node_outputs: dict[str, Any] | None = None
+    error: Failure | None = None
+    success: bool | None = None
+    rerun_of: str | None = None
+
+
+class ExecutionPage(Body):
+    """Executions, newest first."""
+
+    executions: list[Execution]
+    total: int
+    page: int
+    size: int
+
+
+class LogLine(Body):
+    """What a component printed or logged."""
+
+    timestamp: Time
+    level: str
+    component_id: str
+    message: str
+    attempt: int
+
+
+class Logs(Body):
+    """Lines of an execution, oldest first; `next` is what `after` takes for those that follow."""
+
+    execution_id: str
+    logs: list[LogLine]
+    total: int
+    next: int | None = None
+
+
+# ---- The graph
+
+
+class GraphNode(Body):
+    """A call, as it is drawn."""
+
+    id: str
+    label: str
+    status: NodeStatus
+    platform: str
+    started_at: Time | None = None
+    completed_at: Time | None = None
+    duration: float | None = None
+    properties: dict[str, Any] = {}
+
+
+class GraphEdge(Body):
+    """What follows what."""
+
+    source: str = Field(alias="from")
+    target: str = Field(alias="to")
+    label: str = "data_flow"
+
+
+class Graph(Body):
+    """The graph of an execution."""
+
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+
+
+class ResourceUsage(Body):
+    """What calls of a component use; memory as text, and as a number of bytes."""
+
+    avg_cpu: float | None = None
+    avg_memory: str | None = None
+    peak_memory: str | None = None
+    avg_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+class ComponentMetrics(Body):
+    """How calls of a component went."""
+
+    component_id: str
+    executions: int
+    success_rate: float
+    avg_duration: float | None = None
+    p50_duration: float | None = None
+    p95_duration: float | None = None
+    p99_duration: float | None = None
+    resource_usage: ResourceUsage = ResourceUsage()
+
+
+class ComponentInfo(Body):
+    """Something that a node can call for."""
+
+    name: str
+    description: str = ""
+    kind: Literal["function", "class"] = "function"
+    platform: str = "local"
+    inputs: dict[str, Any] = {}
+
+
+class Components(Body):
+    """All that nodes can call for."""
+
+    components: list[ComponentInfo]
+
+
+# ---- Bulk
+
+
+class BulkExecutions(Body):
+    """Several executions that are asked for at once."""
+
+    executions: list[ExecutionBody] = Field(min_length=1, max_length=1_000)
+
+
+class BulkIds(Body):
+    """Several things that are named at once."""
+
+    ids: list[str] = Field(min_length=1, max_length=1_000)
+
+
+class BulkAnswer(Body):
+    """What became of each of them, in the order in which they were named."""
+
+    results: list[Execution | ErrorBody]
+
+
+# ---- Errors, health, events
+
+
+class ErrorBody(Body):
+    """What went wrong: a sentence, a word for programs, and what to do."""
+
+    detail: str
+    code: str
+    hint: str | None = None
+
+
+class Health(Body):
+    """That the server is there."""
+
+    status: Literal["ok", "stopping"] = "ok"
+    version: str
+    api: str = API_VERSION
+    database: str
+    running: int
+    pending: int
+
+
+class Event(Body):
+    """An event of the WebSocket: `execution:update`, `node:status`, `error`, and answers to what a client sent."""
+
+    event: str
+    data: dict[str, Any]
+
+
+BulkAnswer.model_rebuild()
