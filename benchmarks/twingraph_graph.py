@@ -1,10 +1,10 @@
 """What the execution graph costs: recording a call, and asking for the lineage of a node among a million.
 
-    python benchmarks/twingraph_graph.py [--calls N] [--nodes N] [--db URL]
+    python -P benchmarks/twingraph_graph.py [--calls N] [--nodes N] [--db URL]
 
-Recording is measured in processor time, of the thread that calls and of the whole process, beside the same rows written
-with the `sqlite3` module alone. The million nodes are written as a recorder would, in runs of a hundred: most follow one
-or two of the three before them, and the first follows the last of the run before, fifty runs in a row.
+All is measured in processor time; recording: of the thread that calls and of the whole process, beside the same rows
+written with the `sqlite3` module alone. The million nodes are written as a recorder would, in runs of a hundred: most
+follow one or two of the three before them, and the first follows the last of the run before, fifty runs in a row.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ import os
 import random
 import sqlite3
 import statistics
-import tempfile
-import time
-
 from twingraph.events import ExecutionFinished, ExecutionStarted, NodeFinished, NodeStarted
 from twingraph.executions.changes import Batch, change
 from twingraph.executions.lineage import DOWN, UP, lineage, starting
@@ -102,18 +99,18 @@ def ask(url: str, nodes: int) -> None:
     ):
         took, reached = [], []
         for name in names:
-            begun = time.perf_counter()
+            begun = time.process_time()
             found = lineage(graph, starting(graph, name), direction, depth)
-            took.append(time.perf_counter() - begun)
+            took.append(time.process_time() - begun)
             reached.append(len(found.relatives))
         worst, middle = max(took) * 1e3, statistics.median(took) * 1e3
         print(f"{what} among {nodes:,}: {middle:.1f} ms, at worst {worst:.1f} ms ({max(reached):,} nodes reached)")
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = lineage(graph, starting(graph, f"run-{runs - 1}/clean#{RUN - 1}"), UP)
-    print(f"all ancestors of the last: {(time.perf_counter() - begun) * 1e3:.0f} ms ({len(found.relatives):,} reached)")
-    begun = time.perf_counter()
+    print(f"all ancestors of the last: {(time.process_time() - begun) * 1e3:.0f} ms ({len(found.relatives):,} reached)")
+    begun = time.process_time()
     lineage(graph, starting(graph, digest("run-1", 5)[:12]), UP, 5)
-    print(f"by the beginning of a hash: {(time.perf_counter() - begun) * 1e3:.1f} ms")
+    print(f"by the beginning of a hash: {(time.process_time() - begun) * 1e3:.1f} ms")
     graph.close()
 
 

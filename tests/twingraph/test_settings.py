@@ -13,11 +13,10 @@ from twingraph.settings import load_settings
 @pytest.fixture(autouse=True)
 def nothing_said(twingraph_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TWINGRAPH_HOME", "TWINGRAPH_RECORD"):
-        monkeypatch.delenv(name)
+        monkeypatch.delenv(name, raising=False)
 
 
-def test_everything_has_a_default(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TWINGRAPH_RECORD")
+def test_everything_has_a_default(at_home: Path) -> None:
     home = at_home / "home" / ".twingraph"
     found = load_settings()
     assert (found.home, found.database, found.record) == (str(home), f"sqlite:///{home}/graph.db", True)

@@ -6,6 +6,8 @@ A new database gets the tables as they are now. An older one is migrated by Alem
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
@@ -13,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from twingraph.errors import GraphError
 from twingraph.executions import schema
+from twingraph.executions.telling import named, reason
 
 BUSY_SECONDS = 30
 """How long a writer waits for others that write to the same SQLite file."""
@@ -31,19 +34,6 @@ def opened(url: str) -> Engine:
     except (SQLAlchemyError, OSError) as error:
         raise GraphError(f"The execution graph at {named(url)} cannot be opened: {reason(error)}.") from error
     return engine
-
-
-def named(url: str) -> str:
-    """The URL without its password."""
-    from twingraph.executions.secrets import veiled
-
-    return veiled(url.removeprefix("sqlite:///"))
-
-
-def reason(error: BaseException) -> str:
-    """The first line of what a database said."""
-    told = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
-    return told.splitlines()[0].rstrip(".")
 
 
 def _engine(url: str) -> Engine:
@@ -66,7 +56,7 @@ def _sqlite(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say, not where the driver thinks
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -16000")
 
@@ -76,6 +66,19 @@ def _sqlite(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Have the file written in the way that lets others read meanwhile; SQLite itself does not wait for that."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _prepared(connection: Connection) -> None:

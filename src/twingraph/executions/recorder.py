@@ -23,8 +23,10 @@ from lokki.errors import LokkiError
 from twingraph.events import Event, ExecutionFinished, ExecutionStarted, NodeFailed, NodeFinished, NodeStarted
 from twingraph.executions import machine
 from twingraph.executions.changes import Batch, Change, change
+from twingraph.executions.forks import importing
 from twingraph.executions.objects import Objects
 from twingraph.executions.snapshot import restored
+from twingraph.executions.telling import named, reason
 from twingraph.settings import load_settings
 
 if TYPE_CHECKING:
@@ -139,9 +141,7 @@ class Recorder:
         """What this recorder writes to, opened when it is first needed."""
         with self._opening:
             if self._repository is None:
-                from twingraph.executions.repository import Repository
-
-                opened = Repository(self.url)
+                opened = _repository_class(self.url)(self.url)
                 gone = [each.id for each in opened.unfinished(machine.host()) if _is_gone(each.pid, each.process)]
                 opened.interrupt(gone, time.time())
                 self._repository = opened
@@ -207,10 +207,12 @@ class Recorder:
             taken = list(self._waiting)
             self._waiting.clear()
             self._hurry = False
-        batch = Batch()
-        for each in taken:
-            batch.add(each)
-        self._persist(batch)
+        try:
+            self._persist(taken)
+        finally:
+            self._have_written(taken)
+
+    def _have_written(self, taken: list[Change]) -> None:
         with self._changed:
             self._weight -= sum(each.weight for each in taken)
             self._written += len(taken)
@@ -219,11 +221,14 @@ class Recorder:
                 del self._fresh[content]
             self._changed.notify_all()
 
-    def _persist(self, batch: Batch) -> None:
-        """Write a batch, if need be in several attempts; while nothing can be written, look only now and then."""
+    def _persist(self, changes: list[Change]) -> None:
+        """Write changes, if need be in several attempts; while nothing can be written, look only now and then."""
         now = time.monotonic()
         if now < self._again:
             return
+        batch = Batch()
+        for each in changes:
+            batch.add(each)
         for pause in _PATIENCE:
             try:
                 self._write(batch)
@@ -252,8 +257,6 @@ class Recorder:
         if isinstance(error, LokkiError):
             said = str(error)
         else:
-            from twingraph.executions.database import named, reason
-
             said = f"The execution graph at {named(self.url)} cannot be written: {reason(error)}."
         _log.warning("%s Runs go on, but are not recorded.", said)
 
@@ -261,9 +264,8 @@ class Recorder:
         """Begin anew in a forked process: the thread is not here, and the connections are the parent's."""
         repository = self._repository
         self._begin()
+        self._repository = repository  # whose connections were closed before
         self._fresh = {}
-        if repository is not None:
-            repository.forget_connections()
 
 
 def _is_gone(pid: int, process: str) -> bool:
@@ -275,6 +277,20 @@ def _flush_at_the_end_of_a_child(recorder: Recorder) -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, recorder.flush, args=(_LONGEST_WAIT,), exitpriority=10)
+
+
+def _repository_class(url: str) -> type[Repository]:
+    with importing:
+        if url.startswith("postgresql"):
+            with suppress(ImportError):  # told when it is opened
+                import psycopg  # noqa: F401
+        import getpass  # noqa: F401 - `machine` needs them when an execution is written
+        import socket  # noqa: F401
+        import subprocess  # noqa: F401
+
+        from twingraph.executions.repository import Repository
+
+        return Repository
 
 
 def _all_begin_anew() -> None:

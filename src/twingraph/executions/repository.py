@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, and_, bindparam, desc, func, select, update
+from sqlalchemy import Connection, Engine, Table, and_, bindparam, desc, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from twingraph.errors import GraphError
 from twingraph.executions import database, schema
 from twingraph.executions.changes import Batch, Row
+from twingraph.executions.forks import Gate
 from twingraph.executions.records import WAITING, Attempt, Edge, Execution, LogLine, Node
+from twingraph.executions.telling import named, reason
 
 T = TypeVar("T")
 
@@ -31,11 +33,14 @@ class Repository:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.engine = database.opened(url)
+        self._engine: Engine | None = None
+        self._gate = Gate(self.close)
+        with self._gate:
+            self._engine = database.opened(url)
 
     def write(self, batch: Batch) -> None:
         """Write what a batch changes, all of it or nothing."""
-        with self._writing() as connection:
+        with self._gate, self.engine.begin() as connection:
             self._put(connection, schema.executions, ("id",), batch.executions.values())
             self._put(connection, schema.nodes, ("execution_id", "node_id"), batch.nodes.values())
             self._add(connection, schema.edges, batch.edges)
@@ -60,7 +65,7 @@ class Repository:
         if not executions:
             return
         told = {"finished_at": at, "error": INTERRUPTED, "error_type": "interrupted"}
-        with self._writing() as connection:
+        with self._gate, self.engine.begin() as connection:
             for piece in _pieces(list(executions), 500):
                 for table, key in ((schema.executions, "id"), (schema.nodes, "execution_id")):
                     theirs = table.c[key].in_(piece), table.c.status.in_(WAITING)
@@ -166,25 +171,25 @@ class Repository:
             counts[execution][status] = count
         return counts
 
+    @property
+    def engine(self) -> Engine:
+        """The connections; what uses them goes through `read` and `write`."""
+        assert self._engine is not None
+        return self._engine
+
     def close(self) -> None:
-        """Close the connections."""
-        self.engine.dispose()
-
-    def forget_connections(self) -> None:
-        """Leave the connections, which belong to the process that this one was forked from, alone."""
-        self.engine.dispose(close=False)
-
-    def _writing(self) -> Any:
-        return self.engine.begin()
+        """Close the connections; others are opened when they are needed."""
+        if self._engine is not None:
+            self._engine.dispose()
 
     def read(self, query: Any) -> Sequence[Any]:
         """The rows that a query finds."""
         try:
-            with self.engine.connect().execution_options(reads=True) as connection:
+            with self._gate, self.engine.connect().execution_options(reads=True) as connection:
                 return connection.execute(query).all()
         except SQLAlchemyError as error:
-            where = database.named(self.url)
-            raise GraphError(f"The execution graph at {where} cannot be read: {database.reason(error)}.") from error
+            where = named(self.url)
+            raise GraphError(f"The execution graph at {where} cannot be read: {reason(error)}.") from error
 
     def _put(self, connection: Connection, table: Table, key: tuple[str, ...], rows: Iterable[Row]) -> None:
         """Insert rows or, where one with the key is there, set the columns that are given."""
