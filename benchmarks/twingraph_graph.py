@@ -15,6 +15,9 @@ import os
 import random
 import sqlite3
 import statistics
+import tempfile
+import time
+
 from twingraph.events import ExecutionFinished, ExecutionStarted, NodeFinished, NodeStarted
 from twingraph.executions.changes import Batch, change
 from twingraph.executions.lineage import DOWN, UP, lineage, starting
