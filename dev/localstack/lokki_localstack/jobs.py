@@ -184,6 +184,8 @@ class Job:
                 start_new_session=True,
             )
             self._pid = process.pid
+        if self._terminated:  # while it was started
+            self._kill()
         return process
 
     def _from_batch(self, number: int) -> dict[str, str]:

@@ -41,8 +41,8 @@ for wait in (1, 5, 20, 0):
     try:
         parcel = json.load(urllib.request.urlopen(link, timeout=60))
         break
-    except OSError:
-        if not wait:
+    except OSError as error:
+        if not wait or getattr(error, "code", 500) < 500:
             raise
         time.sleep(wait)
 names = {{"__name__": "twingraph_entry"}}
@@ -81,17 +81,17 @@ class Batch:
         account = self._accounts.of(call.placement.config)
         queue = _queue(call, account)
         size = options.whole(call, "array_size", 1, _MOST_CHILDREN)
-        request = _request(call, queue, size)
+        request, needs = _request(call, queue, size), _needs(call)
         definition = options.text(call, "job_definition")
         parcels = Parcels(account, call.id, 2 * call.placement.timeout + 3600 if call.placement.timeout else 1e9)
         try:
             parcels.put(CALL, self._parcel(call, parcels, size))
-            request["containerOverrides"] = _overrides(call, parcels.to_read(CALL))
+            request["containerOverrides"] = _overrides(call, needs, parcels.to_read(CALL))
             job = self._submitted(account, call, request, definition)
         except BaseException:
             parcels.remove()
             raise
-        return Job(call, account, parcels, self._watch(account), job, size, began)
+        return Job(call, account, parcels, self._watch(account), job, queue, size, began)
 
     def poll(self, job: Job, seconds: float) -> Outcome | None:
         return job.look(seconds)
@@ -186,11 +186,15 @@ def _request(call: Placed, queue: str, size: int | None) -> dict[str, Any]:
     return request
 
 
-def _overrides(call: Placed, link: str) -> dict[str, Any]:
-    """What the container is told: how to start, and what it may use."""
-    needs = requirements(
+def _needs(call: Placed) -> list[dict[str, str]]:
+    """What the component asks for, in Batch's words."""
+    return requirements(
         options.processors(call, "vcpus"), options.mebibytes(call, "memory", 4, 2**31), options.graphics(call)
     )
+
+
+def _overrides(call: Placed, needs: list[dict[str, str]], link: str) -> dict[str, Any]:
+    """What the container is told: how to start, and what it may use."""
     overrides: dict[str, Any] = {
         "command": ["python3", "-c", _START],
         "environment": [{"name": _LINK, "value": link}],

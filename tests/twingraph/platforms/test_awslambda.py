@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 from lokki.builder.package import zipped
+from lokki.runtime.failure import Cancelled
+from tests.contracts.platform import PlatformContract
 from tests.localstack_server import LocalStack
 from tests.moto_server import Asked, Relay, Reply
-from tests.twingraph.calling import Heard
+from tests.twingraph.calling import Heard, placed
 from tests.twingraph.platforms.amazon import (
     account_with_bucket,
     be_killed,
@@ -30,7 +33,10 @@ from tests.twingraph.platforms.amazon import (
     sleep,
 )
 from twingraph.errors import ComponentError, ComponentTimeoutError, PlatformError, PlatformUnavailableError
+from twingraph.placed import Placed
+from twingraph.placement import Placement
 from twingraph.platforms.awslambda import Lambda
+from twingraph.platforms.base import Platform, run
 
 ROLE = "of-functions"
 CONFIG = {"role": ROLE, "runtime": "python3.13", "function_name": "of-tests"}
@@ -68,6 +74,35 @@ def busy(asked: Asked) -> Reply | None:
         return None
     body = json.dumps({"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."})
     return Reply(429, body.encode(), {"x-amzn-ErrorType": "TooManyRequestsException"})
+
+
+class TestContract(PlatformContract):
+    at_once = 24
+
+    @pytest.fixture
+    def platform(self, account: LocalStack, platform: Lambda) -> Platform:
+        self.account = account
+        return platform
+
+    @pytest.fixture(autouse=True)
+    def few_at_once(self, account: LocalStack, platform: Lambda) -> None:
+        """The function has few places, so that some of many calls are refused and made again."""
+        run(platform, placed(double, 1, place=self.place()))
+        account.client("lambda").put_function_concurrency(FunctionName="contract", ReservedConcurrentExecutions=8)
+
+    def place(self, **changes: Any) -> Placement:
+        config = {**CONFIG, "function_name": "contract", "timeout": 30}
+        return Placement(**{"platform": "lambda", "config": config, "timeout": 60.0, **changes})
+
+    def left(self, calls: list[Placed]) -> list[str]:
+        return left_over(self.account)
+
+    def test_a_call_ends_when_the_execution_does(self, platform: Platform, called: list[Placed]) -> None:
+        """Lambda tells what was printed at the end only, so nothing but time says that the call has begun."""
+        called.append(placed(sleep, 30, place=self.place()))
+        threading.Timer(1, called[0].stop.set).start()
+        with pytest.raises(Cancelled, match="was stopped"):
+            run(platform, called[0])
 
 
 def test_a_function_is_made_once_however_many_call_it_and_is_tagged(account: LocalStack, platform: Lambda) -> None:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from lokki.aws.client import Aws
 from lokki.aws.client import refusals as told_by_lokki
@@ -20,13 +20,7 @@ from lokki.frozen import replace
 from lokki.settings import LokkiConfig
 from twingraph.errors import PlatformError, PlatformUnavailableError
 
-_SEEN = (
-    "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE", "HOME", "LOKKI_AWS_ENDPOINT", "LOKKI_AWS_REGION", "LOKKI_AWS_PREFIX",
-    "LOKKI_ARTIFACT_BUCKET", "LOKKI_BATCH_JOB_QUEUE", "TWINGRAPH_BUCKET", "TWINGRAPH_BATCH_QUEUE",
-    "TWINGRAPH_LAMBDA_ROLE",
-)  # fmt: skip
-_OWN = ("region", "endpoint", "bucket")
+_CREDENTIALS = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
 _SIGN_IN = (
     "ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException",
     "SignatureDoesNotMatch", "InvalidAccessKeyId", "AuthFailure",
@@ -34,6 +28,17 @@ _SIGN_IN = (
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 _CONNECTIONS = 256  # calls of a function that wait at once; others make a connection of their own
 _LONGEST_ANSWER = 930  # seconds; a function may run for 900
+
+
+class Settings(NamedTuple):
+    """What is set: for one call by its component, else for all of them."""
+
+    endpoint: str
+    region: str
+    bucket: str
+    prefix: str
+    queue: str
+    role: str
 
 
 class Account:
@@ -48,13 +53,8 @@ class Account:
         role: the role of functions that is configured for all.
     """
 
-    def __init__(self, config: LokkiConfig, options: Mapping[str, Any]) -> None:
-        self.endpoint = str(options.get("endpoint") or config.aws.endpoint)
-        self.region = str(options.get("region") or _region(config))
-        self.bucket = str(options.get("bucket") or os.environ.get("TWINGRAPH_BUCKET") or config.aws.artifact_bucket)
-        self.prefix = config.aws.prefix
-        self.queue = os.environ.get("TWINGRAPH_BATCH_QUEUE") or config.batch.job_queue
-        self.role = os.environ.get("TWINGRAPH_LAMBDA_ROLE", "")
+    def __init__(self, config: LokkiConfig, settings: Settings) -> None:
+        self.endpoint, self.region, self.bucket, self.prefix, self.queue, self.role = settings
         self._aws = Aws(replace(config, aws=replace(config.aws, endpoint=self.endpoint)), self.region)
         self._special: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -105,30 +105,43 @@ class Accounts:
 
     def of(self, options: Mapping[str, Any]) -> Account:
         """The account that the `config=` of a component leads to, with what is set around it just now."""
-        seen = (*(os.environ.get(name) for name in _SEEN), os.getcwd())
-        key = (*(str(options.get(name) or "") for name in _OWN), seen)
+        config = load_config()
+        settings = _settings(config, options)
+        key = (*settings, *(os.environ.get(name) for name in _CREDENTIALS))
         with self._lock:
             if key not in self._known:
-                try:
-                    self._known[key] = Account(load_config(), options)
-                except AwsError as error:
-                    raise PlatformUnavailableError(str(error)) from error
+                self._known[key] = Account(config, settings)
             return self._known[key]
+
+
+def _settings(config: LokkiConfig, options: Mapping[str, Any]) -> Settings:
+    return Settings(
+        endpoint=str(options.get("endpoint") or config.aws.endpoint),
+        region=str(options.get("region") or _region(config)),
+        bucket=str(options.get("bucket") or os.environ.get("TWINGRAPH_BUCKET") or config.aws.artifact_bucket),
+        prefix=config.aws.prefix,
+        queue=os.environ.get("TWINGRAPH_BATCH_QUEUE") or config.batch.job_queue,
+        role=os.environ.get("TWINGRAPH_LAMBDA_ROLE", ""),
+    )
 
 
 def _region(config: LokkiConfig) -> str:
     """The region that is set anywhere; what lokki assumes without being told does not count."""
     if config.origins.get("aws.region", "default") != "default":
         return config.aws.region
-    with refusals("find out the region"):
-        from botocore.session import get_session
-
-        found = os.environ.get("AWS_REGION") or get_session().get_config_variable("region")
+    found = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _of_profile()
     if not found:
         raise PlatformUnavailableError(
             "It is not said which AWS region to use: set AWS_REGION, config={'region': ...} or aws.region."
         )
-    return str(found)
+    return found
+
+
+def _of_profile() -> str:
+    with refusals("find out the region"):
+        from botocore.session import get_session
+
+        return str(get_session().get_config_variable("region") or "")
 
 
 @contextmanager

@@ -85,10 +85,11 @@ def misplaced(component: str, job: Mapping[str, Any]) -> PlatformError | None:
     )
 
 
-def waiting(account: Account, component: str, job: Mapping[str, Any], seconds: float) -> ComponentTimeoutError:
+def waiting(
+    account: Account, component: str, job: Mapping[str, Any], queue: str, seconds: float
+) -> ComponentTimeoutError:
     """That a job has not begun in all the time that it may take, and why."""
-    queue = str(job.get("jobQueue") or "")
-    why = str(job.get("statusReason") or "") or _why(account, queue)
+    why = str(job.get("statusReason") or "").rstrip(".") or _why(account, queue)
     return ComponentTimeoutError(
         f"Component {component!r} did not begin within its timeout of {seconds:g} s: its job is "
         f"{job.get('status', 'SUBMITTED')} in queue {queue.rpartition('/')[2]!r}{f' ({why})' if why else ''}. Raise "

@@ -32,6 +32,7 @@ class Job:
         parcels: its objects in the bucket.
         watch: looks at the jobs of the account.
         name: Batch's name for it.
+        queue: where it waits.
         size: how many children it has; None if it is no array.
         began: when its time began, on the monotonic clock.
     """
@@ -43,10 +44,12 @@ class Job:
         parcels: Parcels,
         watch: Watch,
         name: str,
+        queue: str,
         size: int | None,
         began: float,
     ) -> None:
         self.id = name
+        self._queue = queue
         self._call = call
         self._account = account
         self._parcels = parcels
@@ -78,7 +81,7 @@ class Job:
             return Raised(error)
         if not self._started and monotonic() + _SOON >= self._deadline:
             self.terminate()
-            return Raised(waiting(self._account, self._call.component, job, self._call.placement.timeout))
+            return Raised(waiting(self._account, self._call.component, job, self._queue, self._call.placement.timeout))
         return None
 
     def terminate(self) -> None:
