@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker_engine import docker, docker_engine  # noqa: F401 - fixtures for every test
+from tests.docker_registry import docker_registry  # noqa: F401 - a fixture for every test
 from tests.kubernetes_cluster import kubernetes, kubernetes_server  # noqa: F401 - fixtures for every test
 from tests.localstack_server import localstack, own_account  # noqa: F401 - fixtures for every test
 from tests.moto_server import aws, bucket, moto_server, relay, relay_server, s3  # noqa: F401 - fixtures for every test

@@ -18,7 +18,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 from twingraph.errors import TravelError
 from twingraph.platforms.worker import Refused, Writing
@@ -195,6 +195,9 @@ class Luggage:
 
         def describe(_: Any, told: Json) -> None:
             name = space.get("__name__", "__main__")
+            if _is_library(name, space):
+                told.update(kind="library", name=name)
+                return
             package = space.get("__package__") or (name if "__path__" in space else name.rpartition(".")[0])
             told.update(kind="module", name=name, package=package, names={}, soft=[], holds="__path__" in space)
             told["dunders"] = {each: space[each] for each in _KEPT if isinstance(space.get(each), str)}
@@ -208,6 +211,8 @@ class Luggage:
     def _uses(self, space: dict[str, Any], used: list[str], owner: str, text: Text | None) -> None:
         """Send the globals that a function or class uses."""
         index = self._space(space)
+        if self.listed[index]["kind"] == "library":
+            return
         for name in used:
             if name in space:
                 self._global(index, space, name, owner)
@@ -226,11 +231,9 @@ class Luggage:
         if name in names_there or (name.startswith("__") and name.endswith("__")):
             return
         names_there[name] = None
-        module, value = self.listed[index]["name"], space[name]
+        value = space[name]
         if isinstance(value, ModuleType):
             names_there[name] = self._bound_module(value, space)
-        elif _is_library(module, space) and type(value) not in (bool, int, float, str, type(None)):
-            names_there[name] = {"$import": [module, name]}
         else:
             plain = _imported_from(space, name, value)
             names_there[name] = plain or self.value(value, f"global {name!r} of {owner!r}")
@@ -287,7 +290,11 @@ class Luggage:
             raise
         except Exception as error:  # it runs the methods of the user's object, which may raise anything
             raise Refused(value, f"{error}; make it inside of the function instead") from error
+        if isinstance(made, str):  # the name of a global
+            made = _typing(value) or made
         if isinstance(made, str):
+            if is_own(value.__module__):
+                raise Refused(value)
             told.update(kind="value", value={"$import": [value.__module__, made]})
             return
         make, args, state, items, pairs = (*made, None, None, None)[:5]
@@ -323,6 +330,19 @@ def _found(module: str | None, qualname: str) -> Any:
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def _typing(value: Any) -> tuple[Any, ...] | None:
+    """How a type variable is made again; what it is bound to matters to type checkers only."""
+    match value:
+        case TypeVar():
+            return TypeVar, (value.__name__, *value.__constraints__)
+        case ParamSpec() | TypeVarTuple():
+            return type(value), (value.__name__,)
+        case NewType():
+            return NewType, (value.__name__, value.__supertype__)
+        case _:
+            return None
 
 
 def _method(fn: FunctionType) -> bool:

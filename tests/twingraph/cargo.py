@@ -6,14 +6,16 @@ import functools
 import logging
 import re
 import xml.etree.ElementTree  # noqa: ICN001 - this is what binds `xml` alone
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from os import environ
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from twingraph.base import BaseComponent
 
+T = TypeVar("T")
 LIMIT = 10
 SEEN: dict[str, int] = {}
 WORDS = re.compile(r"[a-z]+")
@@ -76,6 +78,26 @@ class Threshold(BaseComponent):
 
     def execute(self, data: list[int], *, scale: int = 1) -> dict[str, Any]:
         return {"kept": [each * scale for each in data if each > self.limit]}
+
+
+class Tagging(type):
+    def __new__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> Tagging:
+        return super().__new__(cls, name, bases, {**space, "tag": name.lower()})
+
+
+class Stack(Generic[T], metaclass=Tagging):
+    tag: str
+    items: list[T]
+
+    def __init__(self, *items: T) -> None:
+        self.items = [*items]
+
+
+@contextmanager
+def opened(name: str) -> Iterator[list[str]]:
+    told = [f"open {name}"]
+    yield told
+    told.append(f"close {name}")
 
 
 def counted(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -71,6 +72,15 @@ def test_helpers_constants_classes_and_imports_come_along() -> None:
         "from": None,
     }
     assert cargo.SEEN == {}
+
+
+def test_what_libraries_made_of_ones_own_functions_and_classes_comes_along() -> None:
+    def work() -> Any:
+        with cargo.opened("door") as told:
+            pass
+        return told, cargo.Stack(1, 2).items, cargo.Stack.tag, contextlib.contextmanager.__module__
+
+    assert there(work) == (["open door", "close door"], [1, 2], "stack", "contextlib")
 
 
 def test_what_a_closure_holds_comes_along_and_is_shared() -> None:

@@ -25,6 +25,7 @@ from twingraph.platforms.docker_stream import Stream
 from twingraph.platforms.serving import BOOT, Hearing, first_frame, frame
 
 _SECONDS = 600  # for an answer of the engine
+_ENDING = 10  # seconds for a container to end whose stdout and stderr have
 _CONNECTIONS = 64
 _KEPT = 8  # idle containers of one component
 _IDLE = 600.0  # seconds
@@ -166,7 +167,7 @@ class Docker:
         import docker
 
         made = self._created(engine, call, want, python)
-        container = Container(engine, made, want)
+        container = Container(engine, call.id, made, want)
         try:
             container.stream = Stream(engine.attach_socket(made, params=_ATTACH))
             engine.start(made)
@@ -234,8 +235,9 @@ class Container:
 
     stream: Stream
 
-    def __init__(self, engine: Any, made: str, want: Wanted) -> None:
+    def __init__(self, engine: Any, name: str, made: str, want: Wanted) -> None:
         self._engine = engine
+        self._name = name
         self._id = made
         self._want = want
         self.since = 0.0
@@ -250,7 +252,8 @@ class Container:
 
         where = f"Component {call.component!r}: its container"
         try:
-            self._engine.wait(self._id)
+            _knock()
+            self._engine.wait(self._id, timeout=_ENDING)
             state = self._engine.inspect_container(self._id)["State"]
         except docker.errors.NotFound:
             return PlatformError(f"{where} was removed by somebody else before it returned.")
@@ -272,12 +275,13 @@ class Container:
         if hasattr(self, "stream"):
             self.stream.close()
         try:
+            _knock()
             self._engine.remove_container(self._id, force=True, v=True)
         except docker.errors.NotFound:
             pass
         except (docker.errors.DockerException, OSError) as error:
             if call is not None and getattr(error, "status_code", 0) != 409:  # 409: it is being removed
-                call.log("warning", f"container {self._id[:12]} could not be removed: {_reason(error)}")
+                call.log("warning", f"container {self._name} could not be removed: {_reason(error)}")
 
 
 class Job:

@@ -486,7 +486,7 @@ class Definitions:
 
     def _name(self, module: int, name: str) -> None:
         space = vars(self._get(module))
-        told = self.listed[module]["names"]
+        told = self.listed[module].get("names", ())  # a library has its own
         if name in told and name not in space:
             try:
                 space[name] = self.read(told[name])
@@ -500,6 +500,9 @@ class Definitions:
         if told["holds"]:
             made.__path__ = []
         return made
+
+    def _library(self, told: dict[str, Any], _: int) -> types.ModuleType:
+        return importlib.import_module(told["name"])
 
     def _function(self, told: dict[str, Any], _: int) -> types.FunctionType:
         code = _marshalled(told) if "code" in told else _compiled(told)

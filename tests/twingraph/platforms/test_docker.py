@@ -19,6 +19,7 @@ import pytest
 from tests.contracts.platform import PlatformContract
 from tests.docker_engine import PYTHON
 from tests.docker_engine import Docker as Engine
+from tests.docker_registry import Registry, Relay
 from tests.twingraph import cargo
 from tests.twingraph.calling import Heard, placed
 from twingraph.errors import ComponentError, PlatformError, PlatformUnavailableError
@@ -141,6 +142,55 @@ def test_images_that_cannot_run_a_call_are_told_apart(docker: Engine, docker_pla
         run(docker_platform, placed(len, "", place=place(python="/opt/python")))
     left = docker("ps", "--all", "--quiet", f"--filter=ancestor={empty}")
     assert left == ""
+
+
+def test_an_image_is_pulled_when_the_policy_says_so(
+    docker: Engine, docker_platform: Docker, docker_registry: Registry
+) -> None:
+    image = docker_registry.image
+
+    def lines(**config: Any) -> list[tuple[str, str]]:
+        heard = Heard()
+        with pytest.raises(PlatformError, match=f"image '{image}' has no python3 or python"):
+            run(docker_platform, placed(len, "", heard=heard, place=place(image, **config)))
+        return heard.lines
+
+    try:
+        assert lines() == [("info", f"pulling image {image}")]
+        before = docker_registry.pulls
+        assert lines() == lines(pull_policy="Never") == []
+        assert docker_registry.pulls == before
+        assert lines(pull_policy="Always") == [("info", f"pulling image {image}")]
+        assert docker_registry.pulls > before
+    finally:
+        docker("rmi", "--force", image)
+
+
+def test_an_engine_that_goes_away_is_named(docker: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    relay = Relay(tmp_path / "relay.sock", engine)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{relay.path}")
+
+    class Cutting(Heard):
+        def log(self, level: str, line: str) -> None:
+            super().log(level, line)
+            relay.cut()
+
+    def work() -> None:
+        print("begun")
+        os.system("sleep 600")
+
+    heard = Cutting()
+    call = placed(work, heard=heard, place=place())
+    with closing(Docker()) as cut:
+        with pytest.raises(PlatformError, match="'work': its container was lost, because Docker does not answer"):
+            run(cut, call)
+        assert [level for level, _ in heard.lines] == ["info", "warning"]
+        assert f"container {call.id} could not be removed" in heard.lines[1][1]
+    relay.close()
+    monkeypatch.delenv("DOCKER_HOST")
+    docker("wait", call.id)  # without us it ends
+    docker("rm", "--force", call.id)
 
 
 @pytest.mark.parametrize(
