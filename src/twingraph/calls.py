@@ -117,6 +117,7 @@ class Call:
         except StepFailure as failure:
             self.attempt = failure.attempt
             self.trace = failure.trace
+            failure.kind = "component"
             self.fail(failure.exception(), seconds=time.perf_counter() - started)
         except UpstreamFailedError as error:
             self.fail(error, "skipped")

@@ -238,7 +238,8 @@ def component(
             labels=labels,
         )
         _warn_of_unknown(called, platform, known.options, placed.config)
-        return Component(_function(function), called, placed, retries(retry_policy, called), _cache(called, cache))
+        policy = retries(retry_policy, f"retry_policy of component {called!r}")
+        return Component(_function(function), called, placed, policy, _cache(called, cache))
 
     return decorate if fn is None else decorate(fn)
 

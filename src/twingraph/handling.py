@@ -125,9 +125,8 @@ class Custom(Ending):
             _log.exception("Pipeline %r: its error handler %r failed", scope.name, self._handler)
 
 
-def handling(kind: Any, config: Mapping[str, Any] | None, pipeline: str, names: Mapping[str, Any]) -> Ending:
-    """What `error_handler=` and `error_config=` describe; `names` are those of the pipeline's module."""
-    where = f"Pipeline {pipeline!r}"
+def handling(kind: Any, config: Mapping[str, Any] | None, where: str, names: Mapping[str, Any]) -> Ending:
+    """What `error_handler=` and `error_config=` of `where` describe; `names` are those of the pipeline's module."""
     if kind not in KINDS:
         near = nearest(str(kind), KINDS) or "."
         raise ComponentError(f"{where}: error_handler is one of {', '.join(KINDS)}, not {kind!r}{near}")
@@ -146,7 +145,12 @@ def handling(kind: Any, config: Mapping[str, Any] | None, pipeline: str, names: 
         case "continue":
             return Continuing()
         case "retry":
-            return Ending(retries({"max_attempts": 3, "backoff": "exponential", **told}, pipeline))
+            return Ending(
+                retries(
+                    {"max_attempts": 3, "backoff": "exponential", **told},
+                    f"error_config of {where[0].lower()}{where[1:]}",
+                )
+            )
         case _:
             return _custom(told, where, names)
 

@@ -19,7 +19,7 @@ from twingraph.handling import Ending, handling
 from twingraph.lineage import new_hash
 from twingraph.notifications import Notifier, channels
 from twingraph.results import Result, outputs
-from twingraph.runs import Execution, Plan, checked_graph_config, execute, inside_of
+from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute, inside_of
 from twingraph.schedules import Cron, cron
 from twingraph.scopes import Run, Scope, current
 from twingraph.tries import tries
@@ -220,8 +220,8 @@ def pipeline(
         called = name or getattr(function, "__name__", "")
         if not isinstance(called, str) or not re.fullmatch(r"[^\s/#][^/#\n]*", called):
             raise ComponentError(f"A pipeline needs a name without / and #, and {called!r} is none: give name=...")
-        names = getattr(function, "__globals__", {})
-        handle = handling(error_handler, error_config, called, names)
+        names, where = getattr(function, "__globals__", {}), f"Pipeline {called!r}"
+        handle = handling(error_handler, error_config, where, names)
         config = {
             "schedule": schedule,
             "max_parallel": max_parallel,
@@ -232,28 +232,12 @@ def pipeline(
             function,
             called,
             cron(schedule, called),
-            _count(called, max_parallel),
-            _seconds(called, timeout),
+            checked_count(where, max_parallel),
+            checked_seconds(where, timeout),
             handle,
             config,
-            checked_graph_config(called, graph_config),
+            checked_graph_config(where, graph_config),
             notifications,
         )
 
     return decorate if fn is None else decorate(fn)
-
-
-def _count(pipeline: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ComponentTypeError(f"Pipeline {pipeline!r}: max_parallel takes a whole number, not {value!r}.")
-    if value < 1:
-        raise ComponentError(f"Pipeline {pipeline!r}: max_parallel is 1 or more, not {value}.")
-    return value
-
-
-def _seconds(pipeline: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ComponentTypeError(f"Pipeline {pipeline!r}: timeout takes seconds, not {value!r}.")
-    if not 0 <= value < float("inf"):
-        raise ComponentError(f"Pipeline {pipeline!r}: timeout is 0 seconds (no limit) or more, not {value}.")
-    return float(value)

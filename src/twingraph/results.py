@@ -12,11 +12,12 @@ import dataclasses
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Protocol
 
+from lokki.errors import nearest
 from twingraph.errors import TwinGraphError
 
 
-class FailedOutputError(TwinGraphError, KeyError):
-    """An output of a call was asked for that failed."""
+class OutputError(TwinGraphError, KeyError):
+    """An output was asked for that a call did not give."""
 
     __str__ = Exception.__str__
 
@@ -24,13 +25,16 @@ class FailedOutputError(TwinGraphError, KeyError):
 class Outputs(dict[str, Any]):
     """What a call gave, by name; also as attributes."""
 
+    def __missing__(self, name: str) -> Any:
+        raise OutputError(f"There is no output {name!r}{_instead(name, self)}")
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python asks for such, to copy it for instance
+            raise AttributeError(name)
         try:
             return self[name]
-        except KeyError:
-            raise AttributeError(
-                f"There is no output {name!r}; there are {', '.join(map(str, self)) or 'none'}."
-            ) from None
+        except OutputError as error:
+            raise AttributeError(str(error)) from None
 
 
 class FailedOutputs(Outputs):
@@ -41,10 +45,14 @@ class FailedOutputs(Outputs):
         self.__dict__["why"] = why
 
     def __missing__(self, name: str) -> Any:
-        raise FailedOutputError(f"There is no output {name!r}: {self.__dict__['why']}")
+        raise OutputError(f"There is no output {name!r}: {self.__dict__['why']}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FailedOutputs, (self.__dict__["why"],)
+
+
+def _instead(name: Any, known: Mapping[str, Any]) -> str:
+    return nearest(str(name), known) or f"; it gave {', '.join(known) or 'none'}."
 
 
 def outputs(value: Any) -> Outputs:
@@ -169,7 +177,7 @@ class Result(dict[str, Any]):
         given = dict.__getitem__(self, "outputs")
         if key in given or isinstance(given, FailedOutputs):
             return given[key]
-        raise KeyError(f"{key} (component {self.component!r} gave {', '.join(map(str, given)) or 'nothing'})")
+        raise OutputError(f"Component {self.component!r} gave no output {key!r}{_instead(key, given)}")
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under this key, also of an output; the default where there is none."""

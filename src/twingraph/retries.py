@@ -49,13 +49,12 @@ class Retries(RetryConfig):
 ONCE = Retries()
 
 
-def retries(policy: Mapping[str, Any] | Retries | None, component: str) -> Retries:
-    """The policy that `retry_policy=` describes; without one, a component runs once."""
+def retries(policy: Mapping[str, Any] | Retries | None, where: str) -> Retries:
+    """The policy that `retry_policy=` describes; without one, a component runs once. Errors begin with `where`."""
     if policy is None:
         return ONCE
     if isinstance(policy, Retries):
         return policy
-    where = f"retry_policy of component {component!r}"
     if not isinstance(policy, Mapping):
         kind = type(policy).__name__
         raise ComponentTypeError(f"{where}: it takes a dict such as {{'max_attempts': 3}}, not {kind}.")

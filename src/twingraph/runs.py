@@ -124,16 +124,34 @@ def observers(graph: Mapping[str, Any], listen: Sequence[Listener]) -> tuple[tup
     return tuple(listeners), recall
 
 
-def checked_graph_config(pipeline: str, graph: Mapping[str, Any] | None) -> dict[str, Any]:
+def checked_graph_config(where: str, graph: Mapping[str, Any] | None) -> dict[str, Any]:
     """`graph_config=` as it can be used."""
     if graph is not None and not isinstance(graph, Mapping):
-        raise ComponentTypeError(f"Pipeline {pipeline!r}: graph_config takes a dict, not {type(graph).__name__}.")
+        raise ComponentTypeError(f"{where}: graph_config takes a dict, not {type(graph).__name__}.")
     for key in graph or {}:
         if key not in _GRAPH_KEYS:
             near = nearest(str(key), _GRAPH_KEYS) or "."
             known = ", ".join(_GRAPH_KEYS)
-            raise ComponentError(f"Pipeline {pipeline!r}: graph_config has no key {key!r}{near} It takes {known}.")
+            raise ComponentError(f"{where}: graph_config has no key {key!r}{near} It takes {known}.")
     return dict(graph or {})
+
+
+def checked_count(where: str, value: Any) -> int:
+    """`max_parallel=` as it can be used."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ComponentTypeError(f"{where}: max_parallel takes a whole number, not {value!r}.")
+    if value < 1:
+        raise ComponentError(f"{where}: max_parallel is 1 or more, not {value}.")
+    return value
+
+
+def checked_seconds(where: str, value: Any) -> float:
+    """`timeout=` as it can be used."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ComponentTypeError(f"{where}: timeout takes seconds, not {value!r}.")
+    if not 0 <= value < float("inf"):
+        raise ComponentError(f"{where}: timeout is 0 seconds (no limit) or more, not {value}.")
+    return float(value)
 
 
 @frozen

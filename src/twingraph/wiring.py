@@ -144,6 +144,20 @@ def _inputs(
     return given
 
 
+def unknown(
+    inputs: Iterable[str], nodes: Iterable[tuple[Node, inspect.Signature]], more: Iterable[str]
+) -> list[tuple[str, str]]:
+    """The inputs that no node takes, each with the name that is near; `more` are names that are taken besides."""
+    known = set(more)
+    for node, signature in nodes:
+        if any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+            return []
+        known.update(node.inputs.values())
+        for name in signature.parameters:
+            known.update((name, f"{node.id}.{name}"))
+    return [(name, nearest(name, known) or ".") for name in inputs if name not in known]
+
+
 def merged(outputs: Mapping[str, Outputs]) -> dict[str, Any]:
     """The outputs of several nodes as one: names that two of them have move under the nodes' ids."""
     names = [name for each in outputs.values() for name in each]

@@ -12,12 +12,15 @@ What fills the parameters of a node is decided in `twingraph.wiring`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from lokki.decorators import Flow
 from lokki.errors import nearest
 from lokki.frozen import replace
+from lokki.graph import FlowGraph
 from twingraph.calls import needed
 from twingraph.decorators import Component, component
 from twingraph.definition import read, written
@@ -27,9 +30,9 @@ from twingraph.flows import chain_of, each_of, flow_of, graph_of, parts
 from twingraph.handling import handling
 from twingraph.registry import get_component, made
 from twingraph.results import Result
-from twingraph.runs import Execution, Plan, checked_graph_config, execute
+from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute
 from twingraph.scopes import Run, Scope, current
-from twingraph.wiring import GENERIC, Node, Wire, filled, merged
+from twingraph.wiring import GENERIC, Node, Wire, filled, merged, unknown
 
 
 class Workflow:
@@ -62,15 +65,19 @@ class Workflow:
             raise ComponentTypeError(f"A workflow needs a name, and {name!r} is none.")
         self.name = name
         self.description = description
+        where = f"Workflow {name!r}"
+        if isinstance(tags, str):
+            raise ComponentTypeError(f"{where}: tags takes a list of texts, not {tags!r}.")
         self.tags = tuple(tags)
-        self.max_parallel = max_parallel
+        self.max_parallel = checked_count(where, max_parallel)
         self.timeout = timeout
-        self._handling = handling(error_handler, error_config, name, {})
-        self._graph = checked_graph_config(name, graph_config)
+        checked_seconds(where, timeout)
+        self._handling = handling(error_handler, error_config, where, {})
+        self._graph = checked_graph_config(where, graph_config)
         self._nodes: dict[str, Node] = {}
         self._wires: list[Wire] = []
-        self._flow: Flow | None = None  # that it was made from
-        self._remake: Callable[[Mapping[str, Any]], Workflow] | None = None
+        self._flow: Flow | None = None  # that it was made from, and is
+        self._source: FlowGraph | None = None  # the graph of that flow
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -133,6 +140,7 @@ class Workflow:
         if node.id in self._nodes:
             raise ComponentError(f"Workflow {self.name!r} has a node {node.id!r} already; ids are unique.")
         self._nodes[node.id] = node
+        self._flow = None
         return self
 
     def connect(
@@ -156,6 +164,7 @@ class Workflow:
             raise ComponentError(f"Workflow {self.name!r}: node {source!r} cannot be connected to itself.")
         if wire not in self._wires:
             self._wires.append(wire)
+            self._flow = None
             try:
                 self._order()
             except ComponentError:
@@ -205,8 +214,11 @@ class Workflow:
             more: further inputs.
         """
         given = {**(inputs or {}), **more}
-        if self._remake is not None:
-            return self._remake(given).run(given, execution_id=execution_id, listen=listen)
+        self._warn_of_unknown(given)
+        workflow = self if self._source is None else self._with(self._source, given)
+        return workflow._run(given, execution_id, listen if isinstance(listen, tuple) else (listen,))  # noqa: SLF001
+
+    def _run(self, given: Mapping[str, Any], execution_id: str | None, listen: tuple[Listener, ...]) -> Execution:
         if not self._nodes:
             raise ComponentError(f"Workflow {self.name!r} has no node: add one with add_component().")
         results: dict[str, Result] = {}
@@ -218,11 +230,31 @@ class Workflow:
             inputs=given,
             config={"max_parallel": self.max_parallel, "timeout": self.timeout},
             graph=self._graph,
-            listen=listen if isinstance(listen, tuple) else (listen,),
+            listen=listen,
         )
         done = execute(plan, execution_id)
         outputs = {node: each.outputs for node, each in results.items() if each.done and each.error is None}
         return replace(done, node_outputs=outputs)
+
+    def _warn_of_unknown(self, inputs: Mapping[str, Any]) -> None:
+        """An input that nothing takes is hardly meant."""
+        try:
+            nodes = [(node, self.component(node).signature) for node in self._nodes.values()]
+        except ComponentError:
+            return  # what is not there may take anything
+        for name, near in unknown(inputs, nodes, () if self._source is None else self._source.params):
+            warnings.warn(f"Workflow {self.name!r}: no node takes an input {name!r}{near}", stacklevel=3)
+
+    def _with(self, source: FlowGraph, inputs: Mapping[str, Any]) -> Workflow:
+        """The workflow whose flow has these parameters; what was added to it stays."""
+        old_nodes, old_wires = parts(source)
+        nodes, wires = parts(source.with_params({key: each for key, each in inputs.items() if key in source.params}))
+        ids = {each.id for each in old_nodes}
+        made = copy(self)
+        added = (each for each in self.nodes if each.id not in ids)
+        made._nodes = {each.id: each for each in (*nodes, *added)}  # noqa: SLF001 - it is of this class
+        made._wires = [*wires, *(each for each in self._wires if each not in old_wires)]  # noqa: SLF001
+        return made
 
     def _scope(self, run: Run) -> Scope:
         return Scope(run, self.name, self._handling, limit=self.max_parallel, timeout=self.timeout)
@@ -310,12 +342,7 @@ class Workflow:
     def from_flow(cls, flow: Any, **params: Any) -> Workflow:
         """A flow of lokki as a workflow; `params` are those that it cannot be made without."""
         graph = graph_of(flow, params)
-
-        def again(given: Mapping[str, Any]) -> Workflow:
-            known = {name: each for name, each in given.items() if name in graph.params}
-            return cls._made(graph.name, *parts(graph.with_params(known)))
-
-        return cls._made(graph.name, *parts(graph), flow=flow if isinstance(flow, Flow) else None, remake=again)
+        return cls._made(graph.name, *parts(graph), flow=flow if isinstance(flow, Flow) else None, source=graph)
 
     @classmethod
     def _made(
@@ -325,15 +352,15 @@ class Workflow:
         wires: Iterable[Wire],
         *,
         flow: Flow | None = None,
-        remake: Callable[[Mapping[str, Any]], Workflow] | None = None,
+        source: FlowGraph | None = None,
         **options: Any,
     ) -> Workflow:
         workflow = cls(name, **options)
-        workflow._flow, workflow._remake = flow, remake
         for node in nodes:
             workflow.add(node)
         for wire in wires:
             workflow.connect(wire.source, wire.target, wire.output, wire.input)
+        workflow._flow, workflow._source = flow, source
         return workflow
 
     def to_flow(self) -> Flow:

@@ -72,10 +72,10 @@ def test_a_result_is_a_mapping_for_everyone() -> None:
     again = pickle.loads(pickle.dumps(result))
     assert again == result
     assert again.value == {"count": 2}
-    with pytest.raises(KeyError, match="'count' gave count"):
+    with pytest.raises(KeyError, match=r"Component 'count' gave no output 'cuont'; did you mean 'count'\?"):
         result["cuont"]
-    with pytest.raises(AttributeError, match="there are count"):
-        _ = result.outputs.cuont
+    with pytest.raises(AttributeError, match="There is no output 'other'; it gave count"):
+        _ = result.outputs.other
 
 
 def test_equal_calls_are_different_nodes() -> None:

@@ -103,7 +103,7 @@ def test_changed_code_is_run_again(graph: Repository) -> None:
     for body in ("x + 1", "x + 1  # the same", "x + 2"):
         names: dict[str, Any] = {"component": component}
         exec(f"@component(cache=True)\ndef grow(x):\n    return {body}\n", names)
-        made[body] = names["grow"](1)
+        made[body] = pipeline(name="growing")(names["grow"])(1)
     assert [(each.value, each.status) for each in made.values()] == [(2, "completed"), (2, "cached"), (3, "completed")]
 
 

@@ -58,7 +58,8 @@ def test_inputs_reach_every_node_and_one_node_by_its_name() -> None:
     wf = my_pipeline()
     assert wf.run(source="x", threshold=1).outputs == {"kept": [2]}
     assert wf.run({"source": "x", "load.n": 5, "process.threshold": 3}).outputs == {"kept": [4]}
-    assert wf.run({"source": "x", "other.n": 9}).outputs == {"kept": [1, 2]}
+    with pytest.warns(UserWarning, match=r"no node takes an input 'treshold'; did you mean 'threshold'\?"):
+        assert wf.run({"source": "x", "treshold": 9}).outputs == {"kept": [1, 2]}
 
 
 def test_what_fills_a_parameter_comes_in_this_order() -> None:
@@ -177,6 +178,12 @@ def test_a_wrong_graph_is_refused() -> None:
         wf.add_component("load", load_data)
     with pytest.raises(ComponentError, match="has no node"):
         Workflow("empty").run()
+    with pytest.raises(ComponentError, match="Workflow 'wide': max_parallel is 1 or more, not 0"):
+        Workflow("wide", max_parallel=0)
+    with pytest.raises(ComponentError, match="Workflow 'long': timeout takes seconds, not '5'"):
+        Workflow("long", timeout="5")  # type: ignore[arg-type]
+    with pytest.raises(ComponentError, match="tags takes a list of texts, not 'etl'"):
+        Workflow("tagged", tags="etl")  # type: ignore[arg-type]
     with pytest.raises(ComponentError, match="'edges' of a workflow's definition is a list"):
         Workflow.from_dict({"name": "x", "edges": {"a": "b"}})
     with pytest.raises(ComponentError, match="edge needs 'target'"):
@@ -223,6 +230,17 @@ def test_parameters_of_a_flow_are_inputs_of_the_workflow() -> None:
     assert workflow.run().outputs == {"result": 3}
     assert workflow.run(n=3).outputs == {"result": 18}
     assert workflow.run({"n": 3, "more": 0}).outputs == {"result": 9}
+
+
+def test_what_is_added_to_a_flow_stays() -> None:
+    workflow = Workflow.from_flow(numbers, n=1).add_component("say", report, {"source": "numbers"})
+    workflow.max_parallel = 1
+    with pytest.raises(ComponentError, match="is not a chain"):
+        workflow.to_flow()
+    workflow.connect("sum", "say", input="kept")
+    execution = workflow.run(n=3)
+    assert isinstance(execution.error, TypeError)
+    assert execution.node_outputs["sum"] == {"result": 18}
 
 
 @component

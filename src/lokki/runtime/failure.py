@@ -29,6 +29,8 @@ class Cancelled(LokkiError):
 class StepFailure(LokkiError):
     """Carries a step's own exception through the runner; `cause` is what the caller gets in the end."""
 
+    kind = "step"  # what those who wrote it call it
+
     def __init__(
         self, cause: BaseException, node: str, attempt: int, seconds: float, trace: str, index: tuple[int, ...] = ()
     ) -> None:
@@ -55,7 +57,7 @@ class StepFailure(LokkiError):
 
     def exception(self) -> BaseException:
         """The step's own exception, with a note that says where it happened."""
-        where = f"in step {self.node!r}"
+        where = f"in {self.kind} {self.node!r}"
         if self.index:
             where += f", item {'.'.join(map(str, self.index))}: {self.item}"
         if where not in getattr(self.cause, "__notes__", ()):
