@@ -6,7 +6,7 @@ Times are ISO 8601 in UTC with a `Z`, durations are seconds. A node's `id` is th
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -19,12 +19,17 @@ Level = Literal["debug", "info", "warning", "error"]
 WorkflowStatus = Literal["active", "draft", "archived"]
 
 
+@overload
+def utc(seconds: float) -> datetime: ...
+@overload
+def utc(seconds: None) -> None: ...
 def utc(seconds: float | None) -> datetime | None:
     """Seconds since 1970 as a time."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _with_zone(moment: datetime) -> datetime:
+def with_zone(moment: datetime) -> datetime:
+    """The time; one that does not say where is in UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
@@ -32,7 +37,7 @@ def _told(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-Time = Annotated[datetime, AfterValidator(_with_zone), PlainSerializer(_told, return_type=str)]
+Time = Annotated[datetime, AfterValidator(with_zone), PlainSerializer(_told, return_type=str)]
 
 
 class Body(BaseModel):

@@ -94,6 +94,14 @@ def found(graph: Repository, execution: str) -> Request | None:
     return Request(*rows[0]) if rows else None
 
 
+def with_id(graph: Repository, execution: str) -> tuple[Execution | None, Request | None]:
+    """The execution with this id, and what was asked for under it; an execution may also come from elsewhere."""
+    request, row = schema.requests.c, schema.executions.c
+    joined = schema.executions.outerjoin(schema.requests, request.execution_id == row.id)
+    rows = graph.read(select(schema.executions, schema.requests).select_from(joined).where(row.id == execution))
+    return _pair(rows[0]) if rows else (None, None)
+
+
 def with_key(graph: Repository, client: str, key: str) -> Request | None:
     """What a client asked for under an idempotency key."""
     column = schema.requests.c
@@ -210,6 +218,9 @@ def of_workflow(
     rows = graph.read(newest.order_by(desc(row.started_at), desc(row.id)).limit(limit).offset(offset))
     counting = joined if workflow else schema.executions
     total = graph.read(select(func.count()).select_from(counting).where(*conditions))[0][0]
+    return [_pair(row) for row in rows], int(total)
+
+
+def _pair(row: Any) -> tuple[Execution, Request | None]:
     width = len(schema.executions.c)
-    made = [(Execution(*each[:width]), Request(*each[width:]) if each[width] else None) for each in rows]
-    return made, int(total)
+    return Execution(*row[:width]), Request(*row[width:]) if row[width] else None

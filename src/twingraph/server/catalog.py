@@ -1,0 +1,107 @@
+"""What nodes can call for, and the workflows that files define: told by the process that imports them.
+
+The server itself imports no code of users; it knows of it what this says.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lokki.errors import nearest
+from lokki.frozen import field, frozen
+
+
+@frozen
+class Served:
+    """A pipeline or workflow of a file: it can be run, and fires at its schedule.
+
+    Attributes:
+        id: what it is called in the API.
+        name: its name.
+        definition: its nodes and edges; of a pipeline, whose graph is made as it runs, none.
+        file: where it is defined.
+        schedule: a cron expression, or nothing.
+        inputs: a JSON schema of its parameters.
+        description: what its docstring says.
+    """
+
+    id: str
+    name: str
+    definition: Mapping[str, Any]
+    file: str
+    schedule: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+
+@frozen
+class Catalog:
+    """What can be called for: components by name, each with `description`, `kind`, `platform` and `inputs`."""
+
+    components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workflows: tuple[Served, ...] = ()
+
+    def problems(self, definition: Mapping[str, Any], shipped: Iterable[str] = ()) -> list[str]:
+        """What keeps a definition from running, a sentence each."""
+        nodes = {each["id"]: each for each in definition.get("nodes", ())}
+        known = {*self.components, *shipped}
+        told = []
+        for node in nodes.values():
+            called = node.get("component") or node["id"]
+            for name in called if isinstance(called, list) else [called]:
+                if name not in known and not node.get("code"):
+                    near = nearest(name, known) or "."
+                    told.append(f"Node {node['id']!r} calls for component {name!r}, which is not known here{near}")
+        for edge in definition.get("edges", ()):
+            ends = (each for each in (edge["source"], edge["target"]) if each not in nodes)
+            told += [f"A connection names node {each!r}, which the workflow does not have." for each in ends]
+        return told
+
+
+def circle(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[str]:
+    """The nodes that wait for each other in a circle; none where there is no circle."""
+    waiting = dict.fromkeys(nodes)
+    into: dict[str, set[str]] = {each: set() for each in nodes}
+    out: dict[str, set[str]] = {each: set() for each in nodes}
+    for source, target in edges:
+        if source in into and target in into:
+            into[target].add(source)
+            out[source].add(target)
+    ready = [each for each in nodes if not into[each]]
+    while ready:
+        done = ready.pop()
+        waiting.pop(done, None)
+        for each in out[done]:
+            into[each].discard(done)
+            if not into[each]:
+                ready.append(each)
+    return list(waiting)
+
+
+def described(component: Any) -> dict[str, Any]:
+    """What the catalog says of a component, function or class."""
+    from twingraph.base import BaseComponent
+    from twingraph.decorators import Component
+
+    if isinstance(component, type) and issubclass(component, BaseComponent):
+        kind, fn, platform = "class", component.execute, dict(component.placement).get("platform", "local")
+    elif isinstance(component, Component):
+        kind, fn, platform = "function", component.fn, component.placement.platform
+    else:
+        kind, fn, platform = "function", component, "local"
+    told = inspect.getdoc(component) or ""
+    return {"description": told.strip().split("\n\n")[0], "kind": kind, "platform": platform, "inputs": inputs_of(fn)}
+
+
+def inputs_of(fn: Any) -> dict[str, Any]:
+    """A JSON schema of the parameters of a function."""
+    from lokki.errors import LokkiError
+    from lokki.params import describe, json_schema
+
+    try:
+        parameters = describe(fn)
+        return dict(json_schema([each for each in parameters if each.name not in ("self", "parent_hash")]))
+    except (LokkiError, ValueError, TypeError):  # what it takes cannot be told
+        return {"type": "object"}

@@ -1,0 +1,93 @@
+"""What routes get of the application, and what they say about themselves: the scope that a key needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Header, Request
+
+from lokki.frozen import frozen
+from twingraph.server.live import Hub
+from twingraph.server.problems import Problem
+from twingraph.server.service import Launcher, Service
+
+Scope = Literal["read", "run", "author", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "run", "author", "admin")
+"""Each may do what the ones before it may."""
+
+
+@frozen(eq=False)
+class Context:
+    """What one server is made of."""
+
+    service: Service
+    launcher: Launcher
+    hub: Hub
+    database: str
+    version: str
+
+
+@frozen
+class Caller:
+    """Who asks: what limits are counted by, and how much they may do."""
+
+    name: str
+    scope: Scope = "admin"
+
+
+def context(request: Request) -> Context:
+    """The server that a request came to."""
+    made: Context = request.app.state.context
+    return made
+
+
+def service(request: Request) -> Service:
+    """The use cases."""
+    return context(request).service
+
+
+def caller(request: Request) -> Caller:
+    """Who asks; the middleware found out."""
+    found: Caller | None = getattr(request.state, "caller", None)
+    return found or Caller(request.client.host if request.client else "unknown")
+
+
+def needs(scope: Scope) -> Any:
+    """A dependency: the caller must have this scope. The OpenAPI document tells it."""
+
+    def check(who: Annotated[Caller, Depends(caller)]) -> Caller:
+        if SCOPES.index(who.scope) < SCOPES.index(scope):
+            raise Problem(403, "scope_needed", f"This needs a key with the scope {scope!r}; yours has {who.scope!r}.")
+        return who
+
+    return Depends(check)
+
+
+def said(scope: Scope) -> dict[str, Any]:
+    """What a route says of itself in the OpenAPI document."""
+    return {"x-scope": scope}
+
+
+def version_in(if_match: str | None, if_none_match: str | None) -> int | None:
+    """The version that a change expects: of `If-Match`, or none at all (0) for `If-None-Match: *`."""
+    if if_none_match is not None and if_none_match.strip() == "*":
+        return 0
+    if if_match is None or if_match.strip() == "*":
+        return None
+    text = if_match.strip().removeprefix("W/").strip('"').removeprefix("v")
+    if not text.isdigit():
+        raise Problem(412, "version_changed", f"If-Match: {if_match} is no version that this workflow has had.")
+    return int(text)
+
+
+def etag(version: int) -> str:
+    """A version as an ETag."""
+    return f'"v{version}"'
+
+
+Cases = Annotated[Service, Depends(service)]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="Change only this version of it.")]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="`*`: only where there is none yet.")]
+Idempotency = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+Made = Callable[..., Any]

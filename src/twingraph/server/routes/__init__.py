@@ -1,0 +1,1 @@
+"""What the API answers to: each module has a router; nothing is decided here, `service` does it."""

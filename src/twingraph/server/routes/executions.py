@@ -1,0 +1,109 @@
+"""/api/executions: executions of workflows."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from twingraph import wire
+from twingraph.server.context import Caller, Cases, Idempotency, caller, context, needs, said
+from twingraph.server.routes.workflows import Page, Size
+
+router = APIRouter(prefix="/api/executions", tags=["executions"])
+
+_LONGEST_WAIT = 60.0
+_MISSING: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "description": "There is none such."}}
+_CONFLICT: dict[int | str, dict[str, Any]] = {
+    **_MISSING,
+    409: {"model": wire.ErrorBody, "description": "It is not in a state for that."},
+}
+_EXISTING: dict[int | str, dict[str, Any]] = {
+    **_MISSING,
+    200: {"model": wire.Execution, "description": "The Idempotency-Key was used before, for this execution."},
+}
+
+Who = Annotated[Caller, Depends(caller)]
+Wait = Annotated[float, Query(ge=0, description="Answer when it is over, or after so many seconds (60 at most).")]
+
+
+@router.post("", status_code=201, dependencies=[needs("run")], openapi_extra=said("run"), responses=_EXISTING)
+def execute(
+    cases: Cases, body: wire.ExecutionBody, who: Who, response: Response, idempotency_key: Idempotency = None
+) -> wire.Execution:
+    """Ask for an execution; answers at once."""
+    made, new = cases.execute(body, who.name, idempotency_key or "")
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/api/executions/{made.execution_id}"
+    return made
+
+
+@router.get("", dependencies=[needs("read")], openapi_extra=said("read"))
+def list_executions(
+    cases: Cases, page: Page = 1, size: Size = 20, workflow_id: str = "", status: str = ""
+) -> wire.ExecutionPage:
+    """Executions, newest first; of a `size` beyond 100, 100 are given."""
+    return cases.executions(workflow_id, status, page, min(size, 100))
+
+
+@router.get("/{execution_id}", dependencies=[needs("read")], openapi_extra=said("read"), responses=_MISSING)
+async def get_execution(request: Request, cases: Cases, execution_id: str, wait: Wait = 0) -> wire.Execution:
+    """One execution; with `wait`, when it is over or so many seconds have passed."""
+    if wait:
+        hub = context(request).hub
+        await hub.over(execution_id, min(wait, _LONGEST_WAIT), lambda: cases.is_over(execution_id))
+    return await asyncio.to_thread(cases.execution, execution_id)
+
+
+@router.post("/{execution_id}/stop", dependencies=[needs("run")], openapi_extra=said("run"), responses=_CONFLICT)
+def stop_execution(cases: Cases, execution_id: str) -> wire.Execution:
+    """End an execution; one that is stopped already stays so."""
+    return cases.stop(execution_id)
+
+
+@router.post(
+    "/{execution_id}/rerun",
+    status_code=201,
+    dependencies=[needs("run")],
+    openapi_extra=said("run"),
+    responses=_CONFLICT,
+)
+def rerun_execution(
+    cases: Cases,
+    execution_id: str,
+    who: Who,
+    start: Annotated[list[str] | None, Query(alias="from", description="Nodes to run anew, and what follows.")] = None,
+) -> wire.Execution:
+    """Run an execution again: from these nodes on, or what failed; outputs of the others are used again."""
+    return cases.rerun(execution_id, start or (), who.name)
+
+
+@router.get("/{execution_id}/logs", dependencies=[needs("read")], openapi_extra=said("read"), responses=_MISSING)
+def get_logs(
+    cases: Cases,
+    execution_id: str,
+    component_id: str = "",
+    level: wire.Level = "debug",
+    exact: bool = False,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> wire.Logs:
+    """Lines of the log, oldest first: of this level and above, or of exactly this one."""
+    return cases.logs(
+        execution_id,
+        component=component_id,
+        level=level,
+        exact=exact,
+        since=_seconds(start_time),
+        until=_seconds(end_time),
+        after=after,
+        limit=limit,
+    )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else wire.with_zone(moment).timestamp()

@@ -1,0 +1,426 @@
+"""The use cases of the API: what each call does, in terms of the execution graph. Routes only translate.
+
+Everything here is synchronous and quick. Executions are run by a `Launcher`, which is told that there is something to
+run or to stop, and reads the rest from the graph.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from twingraph import wire
+from twingraph.executions import definitions, requests
+from twingraph.executions.records import LEVELS, Node, parsed
+from twingraph.executions.records import Execution as Recorded
+from twingraph.executions.repository import Repository
+from twingraph.executions.snapshot import readable
+from twingraph.executions.statistics import statistics
+from twingraph.server.catalog import Catalog, circle
+from twingraph.server.problems import Problem, no_execution, no_workflow
+
+_OVER = ("completed", "failed", "stopped")
+_UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+class Launcher(Protocol):
+    """Who runs executions."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """What nodes can call for."""
+
+    def wake(self) -> None:
+        """There is something to run."""
+
+    def stop(self, execution: str) -> None:
+        """End this execution."""
+
+
+class Service:
+    """What the API can do."""
+
+    def __init__(self, graph: Repository, launcher: Launcher) -> None:
+        self.graph = graph
+        self.launcher = launcher
+
+    # ---- Workflows
+
+    def workflows(self, tag: str, status: str, page: int, size: int) -> wire.WorkflowPage:
+        """A page of workflows."""
+        found, total = definitions.listed(self.graph, tag=tag, status=status, limit=size, offset=(page - 1) * size)
+        return wire.WorkflowPage(workflows=[_summary(each) for each in found], total=total, page=page, size=size)
+
+    def workflow(self, id: str) -> wire.Workflow:  # noqa: A002 - it is the workflow's
+        """One workflow."""
+        return self._told(self._stored(id))
+
+    def put_workflow(
+        self,
+        id: str | None,  # noqa: A002
+        body: wire.WorkflowBody,
+        expected: int | None = None,
+    ) -> tuple[wire.Workflow, bool]:
+        """Store a workflow; returns it, and whether it is new."""
+        definition = body.definition.model_dump(exclude_none=True)
+        _check(definition)
+        about = {**body.definition.metadata, **body.metadata.model_dump()}
+        tags = body.metadata.tags or list(about.get("tags") or [])
+        put = definitions.put(
+            self.graph,
+            _slug(body.name) if id is None else id,
+            name=body.name,
+            definition=definition,
+            metadata=about,
+            tags=[str(each) for each in tags],
+            status=body.status or "active",
+            code=body.code.model_dump_json() if body.code else "",
+            expected=expected,
+        )
+        if put is None and expected == 0:
+            raise Problem(409, "workflow_exists", f"There is a workflow {id!r} already.", "Leave If-None-Match out.")
+        if put is None:
+            hint = "Read it again, and send its new ETag in If-Match."
+            raise Problem(412, "version_changed", f"Workflow {id!r} was changed by somebody else meanwhile.", hint)
+        return self._told(put[0]), put[1]
+
+    def delete_workflow(self, id: str, expected: int | None = None) -> wire.Deleted:  # noqa: A002
+        """Remove a workflow; its executions stay."""
+        self._stored(id)
+        if not definitions.removed(self.graph, id, expected):
+            raise Problem(412, "version_changed", f"Workflow {id!r} was changed by somebody else meanwhile.")
+        return wire.Deleted(id=id)
+
+    def _stored(self, id: str) -> definitions.Stored:  # noqa: A002
+        found = definitions.found(self.graph, id)
+        if found is None:
+            raise no_workflow(id)
+        return found
+
+    def _told(self, stored: definitions.Stored) -> wire.Workflow:
+        definition, code = json.loads(stored.definition), json.loads(stored.code or "{}")
+        record = definitions.record(self.graph, stored.id)
+        return wire.Workflow(
+            **_summary(stored).model_dump(),
+            definition=wire.Definition(**{**definition, "metadata": json.loads(stored.metadata or "{}")}),
+            version=stored.version,
+            executions=record.executions,
+            success_rate=record.success_rate,
+            warnings=self.launcher.catalog.problems(definition, code.get("components", ()))
+            if not stored.origin
+            else [],
+        )
+
+    # ---- Executions
+
+    def execute(self, body: wire.ExecutionBody, client: str = "", key: str = "") -> tuple[wire.Execution, bool]:
+        """Ask for an execution; returns it, and whether it is new (a key that was used before gives what it gave)."""
+        told = body.model_dump_json()
+        if key:
+            before = requests.with_key(self.graph, client, key)
+            if before is not None and before.idempotency_body != told:
+                raise Problem(
+                    422, "idempotency_key_reused", f"The Idempotency-Key {key!r} was used for another request.",
+                    "Use a new key for each request.",
+                )  # fmt: skip
+            if before is not None:
+                return self.execution(before.execution_id), False
+        asked = self._asked(body)._replace(client=client, idempotency_key=key, idempotency_body=told if key else "")
+        requests.ask(self.graph, [asked])
+        self.launcher.wake()
+        return _begun(asked), True
+
+    def execute_all(self, bodies: Sequence[wire.ExecutionBody], client: str = "") -> wire.BulkAnswer:
+        """Ask for several executions; one that cannot be asked for does not hinder the others."""
+        made: list[wire.Execution | wire.ErrorBody] = []
+        asked = []
+        for body in bodies:
+            try:
+                each = self._asked(body)._replace(client=client)
+            except Problem as problem:
+                made.append(wire.ErrorBody(detail=problem.detail, code=problem.code, hint=problem.hint))
+                continue
+            asked.append(each)
+            made.append(_begun(each))
+        if asked:
+            requests.ask(self.graph, asked)
+            self.launcher.wake()
+        return wire.BulkAnswer(results=made)
+
+    def _asked(self, body: wire.ExecutionBody) -> requests.Asked:
+        stored = self._stored(body.workflow_id)
+        config = body.config.model_dump(exclude_none=True)
+        return requests.Asked(new_execution_id(), stored.id, stored.name, body.inputs, config)
+
+    def executions(self, workflow: str, status: str, page: int, size: int) -> wire.ExecutionPage:
+        """A page of executions."""
+        found, total = requests.of_workflow(
+            self.graph, workflow=workflow, status=status, limit=size, offset=(page - 1) * size
+        )
+        counts = self.graph.progress([each.id for each, _ in found])
+        made = [self._execution(each, request, counts[each.id], {}) for each, request in found]
+        return wire.ExecutionPage(executions=made, total=total, page=page, size=size)
+
+    def execution(self, id: str) -> wire.Execution:  # noqa: A002 - it is the execution's
+        """One execution."""
+        recorded, request = self._recorded(id)
+        counts = self.graph.progress([id])[id]
+        nodes = self.graph.nodes(id) if recorded.status in _OVER else []
+        return self._execution(recorded, request, counts, {each.node_id: each for each in nodes})
+
+    def is_over(self, id: str) -> bool:  # noqa: A002
+        """Whether an execution is over."""
+        return self._recorded(id)[0].status in _OVER
+
+    def stop(self, id: str) -> wire.Execution:  # noqa: A002
+        """End an execution; once more is no mistake, but one that ended by itself cannot be stopped."""
+        recorded, _ = self._recorded(id)
+        if recorded.status in ("completed", "failed"):
+            raise Problem(409, "execution_over", f"Execution {id!r} is {recorded.status}, so it cannot be stopped.")
+        if recorded.status != "stopped":
+            requests.ask_to_stop(self.graph, id)
+            self.launcher.stop(id)
+        return self.execution(id)
+
+    def rerun(self, id: str, start: Sequence[str], client: str = "") -> wire.Execution:  # noqa: A002
+        """Ask for an execution again, from these nodes on or from those that failed; what else is done is kept."""
+        recorded, request = self._recorded(id)
+        if request is None:
+            raise Problem(
+                409, "not_served", f"Execution {id!r} was not asked for here, so it cannot be run again here."
+            )
+        if recorded.status not in _OVER:
+            raise Problem(
+                409, "execution_running", f"Execution {id!r} is {recorded.status}: it can be run again later."
+            )
+        known = {each.node_id for each in self.graph.nodes(id)}
+        for each in start:
+            if each not in known:
+                raise Problem(422, "node_not_found", f"Execution {id!r} has no node {each!r}.")
+        stored = self._stored(request.workflow_id)
+        asked = requests.Asked(
+            new_execution_id(), stored.id, stored.name, json.loads(request.inputs), json.loads(request.config),
+            client=client, rerun_of=id, rerun_from=start,
+        )  # fmt: skip
+        requests.ask(self.graph, [asked])
+        self.launcher.wake()
+        return _begun(asked)
+
+    def logs(
+        self,
+        id: str,  # noqa: A002
+        *,
+        component: str = "",
+        level: str = "debug",
+        exact: bool = False,
+        since: float | None = None,
+        until: float | None = None,
+        after: int = 0,
+        limit: int = 1_000,
+    ) -> wire.Logs:
+        """Lines of the log of an execution."""
+        self._recorded(id)
+        found = self.graph.logs(
+            id, component=component, severity=LEVELS[level], since=since, until=until, after=after, limit=limit + 1
+        )
+        lines = [each for each in found[:limit] if not exact or each.level == level]
+        more = found[limit - 1].key if len(found) > limit else None
+        made = [
+            wire.LogLine(
+                timestamp=wire.utc(each.at), level=each.level, component_id=each.node_id, message=each.message,
+                attempt=each.attempt,
+            )
+            for each in lines
+        ]  # fmt: skip
+        return wire.Logs(execution_id=id, logs=made, total=len(made), next=more)
+
+    def _recorded(self, id: str) -> tuple[Recorded, requests.Request | None]:  # noqa: A002
+        found, _ = requests.with_id(self.graph, id)
+        if found is None:
+            raise no_execution(id)
+        return found, _
+
+    def _execution(
+        self,
+        recorded: Recorded,
+        request: requests.Request | None,
+        counts: Mapping[str, int],
+        nodes: Mapping[str, Node],
+    ) -> wire.Execution:
+        over = recorded.status in _OVER
+        failed = next((each for each in nodes.values() if each.status == "failed" and not each.within), None)
+        outputs = {name: readable(each.outputs) for name, each in nodes.items() if each.outputs and not each.within}
+        return wire.Execution(
+            execution_id=recorded.id,
+            workflow_id=request.workflow_id if request else None,
+            name=recorded.name,
+            status=recorded.status,  # type: ignore[arg-type]  # the graph knows these words only
+            started_at=wire.utc(recorded.started_at),
+            completed_at=wire.utc(recorded.finished_at),
+            duration=recorded.duration,
+            progress=progress_of(counts),
+            outputs=_outputs(recorded) if over else None,
+            node_outputs=outputs if over and nodes else None,
+            error=_failure(recorded, failed),
+            success=recorded.status == "completed" and not recorded.failed_nodes if over else None,
+            rerun_of=(request.rerun_of or None) if request else None,
+        )
+
+    # ---- The graph
+
+    def graph_of(self, id: str) -> wire.Graph:  # noqa: A002
+        """The graph of an execution."""
+        self._recorded(id)
+        nodes = self.graph.nodes(id)
+        names = {each.hash: each.node_id for each in nodes}
+        edges = [
+            wire.GraphEdge.model_validate({"from": names[each.parent], "to": names[each.child]})
+            for each in self.graph.edges(id)
+            if each.parent in names and each.child in names
+        ]
+        return wire.Graph(nodes=[_graph_node(each) for each in nodes], edges=edges)
+
+    def metrics(self, component: str) -> wire.ComponentMetrics:
+        """How calls of a component went, by its name or the id of a node."""
+        found = statistics(self.graph, component)
+        if not found:
+            raise Problem(404, "component_not_found", f"No component {component!r} has run yet.")
+        made = found[0]
+        usage = wire.ResourceUsage(
+            avg_cpu=made.avg_cpu,
+            avg_memory=_size(made.avg_memory_bytes),
+            peak_memory=_size(made.peak_memory_bytes),
+            avg_memory_bytes=_whole(made.avg_memory_bytes),
+            peak_memory_bytes=_whole(made.peak_memory_bytes),
+        )
+        return wire.ComponentMetrics(
+            component_id=component,
+            executions=made.executions,
+            success_rate=made.success_rate,
+            avg_duration=made.avg_duration,
+            p50_duration=made.p50_duration,
+            p95_duration=made.p95_duration,
+            p99_duration=made.p99_duration,
+            resource_usage=usage,
+        )
+
+    def components(self) -> wire.Components:
+        """All that nodes can call for."""
+        known = self.launcher.catalog.components
+        return wire.Components(
+            components=[wire.ComponentInfo(name=name, **about) for name, about in sorted(known.items())]
+        )
+
+    def health(self, version: str, database: str) -> wire.Health:
+        """That the server is there."""
+        counts = requests.counted(self.graph)
+        running = counts.get("running", 0) + counts.get("stopping", 0)
+        return wire.Health(version=version, database=database, running=running, pending=counts.get("pending", 0))
+
+
+def new_execution_id() -> str:
+    """An id for an execution, in the order of time."""
+    return f"exec-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(5)}"
+
+
+def progress_of(counts: Mapping[str, int]) -> wire.Progress:
+    """How far an execution is, from how many nodes of each status it has."""
+    return wire.Progress(
+        total_nodes=sum(counts.values()),
+        completed_nodes=counts.get("completed", 0) + counts.get("cached", 0),
+        running_nodes=counts.get("running", 0) + counts.get("retrying", 0),
+        failed_nodes=sum(counts.get(each, 0) for each in ("failed", "skipped", "stopped")),
+    )
+
+
+def _check(definition: Mapping[str, Any]) -> None:
+    ids = [each["id"] for each in definition["nodes"]]
+    if twice := next((each for each in ids if ids.count(each) > 1), None) if len(set(ids)) < len(ids) else None:
+        raise Problem(422, "duplicate_node", f"Two nodes have the id {twice!r}; ids are unique.")
+    if found := circle(ids, [(each["source"], each["target"]) for each in definition["edges"]]):
+        told = ", ".join(found[:10])
+        raise Problem(422, "circle", f"Nodes {told} wait for each other in a circle.", "Remove one of the edges.")
+
+
+def _slug(name: str) -> str:
+    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')[:40] or 'workflow'}-{secrets.token_hex(4)}"
+
+
+def _summary(stored: definitions.Stored) -> wire.WorkflowSummary:
+    return wire.WorkflowSummary(
+        id=stored.id,
+        name=stored.name,
+        created_at=wire.utc(stored.created_at),
+        updated_at=wire.utc(stored.updated_at),
+        status=stored.status,  # type: ignore[arg-type]  # what is stored was checked
+        tags=json.loads(stored.tags or "[]"),
+    )
+
+
+def _begun(asked: requests.Asked) -> wire.Execution:
+    return wire.Execution(
+        execution_id=asked.execution_id,
+        workflow_id=asked.workflow_id,
+        name=asked.name,
+        status="pending",
+        started_at=wire.utc(time.time()),
+        rerun_of=asked.rerun_of or None,
+    )
+
+
+def _outputs(recorded: Recorded) -> Any:
+    told = readable(recorded.outputs) if recorded.outputs else None
+    return told["result"] if isinstance(told, dict) and set(told) == {"result"} else told
+
+
+def _failure(recorded: Recorded, node: Node | None) -> wire.Failure | None:
+    if not recorded.error:
+        return None
+    return wire.Failure(
+        message=recorded.error,
+        type=recorded.error_type,
+        node_id=node.node_id if node else None,
+        traceback=(node.trace if node and node.trace else recorded.trace) or None,
+    )
+
+
+def _graph_node(node: Node) -> wire.GraphNode:
+    about: dict[str, Any] = {
+        "hash": node.hash,
+        "content_hash": node.content_hash,
+        "attempts": node.attempts,
+        "labels": parsed(node.labels),
+        "kind": node.kind,
+    }
+    about |= {"within": node.within} if node.within else {}
+    about |= {"inputs": readable(node.inputs)} if node.inputs else {}
+    about |= {"outputs": readable(node.outputs)} if node.outputs else {}
+    about |= {"error": node.error} if node.error else {}
+    return wire.GraphNode(
+        id=node.node_id,
+        label=node.component,
+        status=node.status,  # type: ignore[arg-type]  # the graph knows these words only
+        platform=node.platform,
+        started_at=wire.utc(node.started_at),
+        completed_at=wire.utc(node.finished_at),
+        duration=node.duration,
+        properties=about,
+    )
+
+
+def _size(count: float | None) -> str | None:
+    if count is None:
+        return None
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            return f"{count:.1f}{unit}" if unit != "B" else f"{int(count)}B"
+        count /= 1024
+    return None
+
+
+def _whole(count: float | None) -> int | None:
+    return None if count is None else int(count)
