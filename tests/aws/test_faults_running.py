@@ -85,8 +85,8 @@ def test_a_run_that_was_removed_while_one_waited(stage: Stage, command: Command)
     stage.answers["DescribeExecution"] = lambda: gone
     error = error_of(command(squares_flow, "invoke", "--n", "2"))
     assert re.match(
-        r"Run '\S+' was removed while it ran, together with its state machine \(ExecutionDoesNotExist\): deploy the "
-        r"flow again with: \S.* deploy\n$",
+        r"Run '\S+' was removed while it ran, together with its state machine \(ExecutionDoesNotExist\)\. "
+        r"Deploy the flow again, after destroy if its stack is still there\.\n$",
         error,
     )
 

@@ -197,7 +197,7 @@ def test_a_machine_that_was_removed_meanwhile(stage: Stage, command: Command) ->
     stage.answers["StartExecution"] = lambda: told(400, **gone)
     code, _, err = command(squares_flow, "invoke", "--n", "2")
     assert code == 1
-    assert "Could not start 'squares-flow': its state machine was removed meanwhile. Deploy the flow again." in err
+    assert "Could not start 'squares-flow': its state machine was removed by somebody else. Deploy the flow" in err
 
 
 def test_the_machine_is_found_by_the_name_of_the_flow(stage: Stage) -> None:

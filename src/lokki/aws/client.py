@@ -20,6 +20,8 @@ _ATTEMPTS = 8  # unless AWS_MAX_ATTEMPTS or the profile says otherwise
 _FAULT = 500  # from this status on AWS says that it is out of order
 _GLANCE = 100  # bytes of an answer
 _UNSURE = ("ConnectionClosedError", "ReadTimeoutError", "HTTPClientError", "ResponseStreamingError")
+REMOVED = "Deploy the flow again, after destroy if its stack is still there."
+"""What to do when a state machine is gone."""
 _HINTS = {
     "400": "S3 does not say why; most likely the credentials have expired: sign in again, then repeat the command.",
     "ExpiredToken": "The credentials have expired: sign in again, then repeat the command.",
@@ -31,7 +33,7 @@ _HINTS = {
     "AccessDenied": "The credentials may not do this: docs/deploying.md lists what a deployer needs.",
     "AccessDeniedException": "The credentials may not do this: docs/deploying.md lists what a deployer needs.",
     "UnauthorizedOperation": "The credentials may not do this: docs/deploying.md lists what a deployer needs.",
-    "StateMachineDoesNotExist": "It was removed by somebody else: deploy the flow again.",
+    "StateMachineDoesNotExist": f"It was removed by somebody else. {REMOVED}",
     "ExecutionDoesNotExist": "It was removed together with its state machine, or is older than AWS remembers.",
 }
 _BUSY = (

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from lokki.aws import reasons
+from lokki.aws.checks import check_machine, check_ours
 from lokki.aws.client import Aws
 from lokki.aws.images import Shipping, image_tag
 from lokki.aws.live_code import renew
@@ -124,7 +125,7 @@ class Deployer:
         if self._state is not None and self._state.status == ONLY_PLANNED:  # it has neither tags nor a template yet
             self._tell(reasons.planned(self._state))
         elif self._state is not None:
-            self._check_ours(self._state)
+            check_ours(self._stack, self._state, self._flow)
 
     @property
     def lacks_bucket(self) -> bool:
@@ -169,6 +170,7 @@ class Deployer:
         old = None if fresh else self._deployed()
         plan = compared(old, new)
         if self._is_same(old, new, plan):
+            check_machine(self._aws, self._state)
             return Proposal(Plan(()), None, code_only=False)
         if self.remains or (self.lacks_bucket and len(self._text) > LARGEST_SENT):
             return Proposal(plan, None, code_only=False)
@@ -243,20 +245,6 @@ class Deployer:
             raise DeployError(why)
         return state
 
-    def _check_ours(self, state: State) -> None:
-        ours = state.ours or Template(self._stack.template()).ours
-        flow = state.tags.get("lokki:flow-name") or state.parameters.get("FlowName", "")
-        if not ours:
-            raise DeployError(
-                f"Stack {self.name!r} was not made by lokki, and deploying would replace all that is in it: choose "
-                "another name with --stack-name."
-            )
-        if flow and flow != self._flow:
-            raise DeployError(
-                f"Stack {self.name!r} is that of the flow {flow!r}, and deploying would replace it: choose another "
-                "name with --stack-name."
-            )
-
     # --- templates
 
     def _parameters(self) -> dict[str, str]:
@@ -294,6 +282,10 @@ class Deployer:
             self._open = self._stack.propose(name, self._as_argument(), parameters, tags, new=new)
         except AwsError as error:
             self._open = ChangeSet(name, "") if error.unsure else None
+            if new and "already exists" in str(error):
+                raise DeployError(
+                    f"Stack {self.name!r} was created by somebody else meanwhile: deploy again."
+                ) from error
             raise
         self._open = self._stack.examined(self._open)
         return self._open

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lokki.aws.client import Aws, code_of, from_refusal, refusals
+from lokki.aws.client import REMOVED, Aws, code_of, from_refusal, refusals
 from lokki.aws.stacks import Stack
 from lokki.errors import AwsError
 from lokki.frozen import field, frozen
@@ -115,7 +115,7 @@ def read_definition(aws: Aws, machine: Machine, kind: Callable[[str], AwsError] 
             if code_of(error) != "StateMachineDoesNotExist":
                 raise
             of = f"stack {machine.stack!r} names it, but it" if machine.stack else "it"
-            raise kind(f"Could not {doing}: {of} was removed meanwhile. Deploy the flow again.") from error
+            raise kind(f"Could not {doing}: {of} was removed by somebody else. {REMOVED}") from error
     return parsed(answer["definition"])
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lokki.aws.client import Aws, code_of, refusals
+from lokki.aws.client import REMOVED, Aws, code_of, refusals
 from lokki.aws.executions import RUNNING, Execution, arn_of, listed, opened, read
 from lokki.aws.machines import Definition, Machine
 from lokki.errors import InvokeError, ParameterError
@@ -85,7 +85,7 @@ def _started(aws: Aws, machine: Machine, made: dict[str, Any], name: str) -> Exe
             if code_of(error) != "StateMachineDoesNotExist":
                 raise
             raise InvokeError(
-                f"Could not start {machine.name!r}: its state machine was removed meanwhile. Deploy the flow again."
+                f"Could not start {machine.name!r}: its state machine was removed by somebody else. {REMOVED}"
             ) from error
     return Execution(answer["executionArn"], name, RUNNING, answer["startDate"], given=made, opened=True)
 

@@ -92,6 +92,7 @@ class Waiting:
 
     def wait(self, execution: Execution, graph: FlowGraph) -> None:
         """Wait; prints the value, or says what went wrong and ends this process."""
+        from lokki.aws.client import REMOVED
         from lokki.aws.executions import GONE
         from lokki.aws.results import value_of
         from lokki.aws.watching import watch
@@ -104,8 +105,8 @@ class Waiting:
         except AwsError as error:
             if error.code in GONE:
                 raise InvokeError(
-                    f"Run {execution.name!r} was removed while it ran, together with its state machine ({error.code}): "
-                    f"deploy the flow again with: {self._commands('deploy')}"
+                    f"Run {execution.name!r} was removed while it ran, together with its state machine ({error.code}). "
+                    f"{REMOVED}"
                 ) from error
             raise InvokeError(f"{error} {self._goes_on(execution)}") from error
         if ended.status != "SUCCEEDED":
