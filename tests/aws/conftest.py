@@ -23,6 +23,7 @@ from tests.builder.flows import BUCKET, config
 from tests.moto_server import OTHERS, Asked, Relay, Reply
 
 CONFIG = config(functions={"timeout": 1})
+PATIENT = config(functions={"timeout": 60})
 FLOWS = (flows.squares_flow, flows.open_squares_flow, flows.study_flow, flows.moult_flow)
 _NO_STACK = (
     "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code>"
@@ -87,7 +88,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("packages")
     with Engine() as engine:
         for each in FLOWS:
-            Simulation(samples.sampled(each, {}), CONFIG, engine, str(folder / each.name))
+            settings = PATIENT if each is flows.moult_flow else CONFIG
+            Simulation(samples.sampled(each, {}), settings, engine, str(folder / each.name))
         yield engine
 
 
