@@ -85,8 +85,13 @@ def test_a_job_runs_its_command_and_completes(cluster: Cluster) -> None:
     assert cluster.log("ok") == "hello, $(NOBODY) 1\n"
     status = cluster.batch.read_namespaced_job_status("ok", cluster.namespace).status
     assert (status.succeeded, status.failed, status.active) == (1, None, None)
-    events = cluster.core.list_namespaced_event(cluster.namespace).items
-    assert {"SuccessfulCreate", "Scheduled", "Created", "Started"} <= {event.reason for event in events}
+    missing = {"SuccessfulCreate", "Scheduled", "Created", "Started"}
+
+    def told(kind: str, event: Any) -> bool:
+        missing.discard(event.reason)
+        return not missing
+
+    assert cluster.kubernetes.await_("event", told)
 
 
 ENV = {"name": "SAID", "value": "hello, $(NOBODY)"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from lokki_kubernetes.errors import Object
 
 STAND_IN_LABEL, INSTANCE_LABEL = "lokki.stand-in", "lokki.kubernetes"
 NODE = "lokki-node"
+IMAGE = re.compile(r"[a-z0-9._:-]+(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?")
 
 
 class Waiting(Exception):
@@ -27,6 +29,8 @@ class Waiting(Exception):
 def ensure_image(engine: Any, container: Object, pulling: Callable[[str], None], waiting: str | None) -> None:
     """See to it that the engine has the image; `waiting` is what the container waits for already."""
     image, policy = container["image"], container["imagePullPolicy"]
+    if not IMAGE.fullmatch(image):
+        raise Waiting("InvalidImageName", f'Failed to apply default image tag "{image}": invalid reference format')
     if policy != "Always":
         with contextlib.suppress(NotFound):
             engine.images.get(image)

@@ -181,8 +181,20 @@ class JobController(threading.Thread):
         if done is not None:
             taken = done | {int(p["metadata"]["annotations"][INDEX]) for p in active}
             free = itertools.islice((i for i in range(wanted or 0) if i not in taken), room)
+        account = spec["template"]["spec"].get("serviceAccountName") or "default"
+        if self._store.find("serviceaccounts", job["metadata"]["namespace"], account) is None:
+            self._refuse_pod(job, account)
+            return
         for index in free:
             self._create_pod(job, index)
+
+    def _refuse_pod(self, job: Object, account: str) -> None:
+        """What admission says of a pod whose service account is not there; it is asked again later."""
+        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
+        why = f'error looking up service account {space}/{account}: serviceaccount "{account}" not found'
+        self._not_before[job["metadata"]["uid"]] = time.monotonic() + self._backoff
+        message = f'Error creating: pods "{name}-" is forbidden: {why}'
+        record(self._store, job, "Warning", "FailedCreate", message, "job-controller")
 
     def _create_pod(self, job: Object, index: int | None) -> None:
         metadata, template = job["metadata"], copy.deepcopy(job["spec"]["template"])

@@ -31,7 +31,18 @@ class Kubelet(threading.Thread):
         self.docker = docker.from_env(timeout=120)
         info = self.docker.info()
         self.capacity = {"cpu": float(info["NCPU"]), "memory": float(info["MemTotal"])}
-        self._version = str(info["ServerVersion"])
+        self._about = {
+            "architecture": str(info["Architecture"]),
+            "bootID": "",
+            "containerRuntimeVersion": f"docker://{info['ServerVersion']}",
+            "kernelVersion": str(info["KernelVersion"]),
+            "kubeProxyVersion": "",
+            "kubeletVersion": "stand-in",
+            "machineID": "",
+            "operatingSystem": "linux",
+            "osImage": str(info["OperatingSystem"]),
+            "systemUUID": "",
+        }
         self.workers: dict[str, PodWorker] = {}
         self._ended = threading.Event()
 
@@ -56,10 +67,7 @@ class Kubelet(threading.Thread):
                         "lastTransitionTime": now(),
                     }
                 ],
-                "nodeInfo": {
-                    "kubeletVersion": "stand-in",
-                    "containerRuntimeVersion": f"docker://{self._version}",
-                },
+                "nodeInfo": self._about,
             },
         }
 

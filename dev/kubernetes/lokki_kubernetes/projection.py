@@ -29,7 +29,7 @@ class Projection:
         for item in container.get("env") or []:
             value = self._value(container, item["valueFrom"]) if item.get("valueFrom") else item.get("value") or ""
             if value is not None:
-                environment[item["name"]] = expand(value, environment)
+                environment[item["name"]] = value if item.get("valueFrom") else expand(value, environment)
         return environment
 
     def _value(self, container: Object, source: Object) -> str | None:
