@@ -73,7 +73,7 @@ class Lambda:
         return job.outcome
 
     def cancel(self, job: _Invocation) -> None:
-        job.left.set()
+        job.leave()
 
     def clear(self, job: _Invocation) -> None:
         job.parcels.remove()
@@ -105,6 +105,12 @@ class _Invocation:
         self._tries = options.whole(call, "retries", 0, 1_000_000)
         self._began = time()
         self._made_again = False
+
+    def leave(self) -> None:
+        """Nobody waits for it any more; its answer, should there be one, is thrown away."""
+        self.left.set()
+        if self._account.bucket:
+            self.parcels.mine(_ANSWER)
 
     def work(self) -> None:
         """See the call through."""
@@ -186,6 +192,7 @@ class _Invocation:
         except ValueError:
             told = None
         if isinstance(told, dict) and told.keys() == {_ANSWER}:
+            self.parcels.mine(_ANSWER)
             spilled = self.parcels.get(_ANSWER)
             if spilled is None:
                 raise PlatformError(f"The answer of component {self._call.component!r} is gone from the bucket.")

@@ -6,7 +6,8 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,18 @@ def between(account: LocalStack) -> Iterator[Relay]:
     relay.close()
 
 
-def busy(asked: Asked) -> Reply | None:
-    """What Lambda says to calls when too many run at once."""
-    if not asked.path.endswith("/invocations"):
-        return None
-    body = json.dumps({"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."})
-    return Reply(429, body.encode(), {"x-amzn-ErrorType": "TooManyRequestsException"})
+def refusing(status: int, code: str, message: str) -> Callable[[Asked], Reply | None]:
+    """Lambda refuses to call functions."""
+
+    def answer(asked: Asked) -> Reply | None:
+        if not asked.path.endswith("/invocations"):
+            return None
+        return Reply(status, json.dumps({"message": message}).encode(), {"x-amzn-ErrorType": code})
+
+    return answer
+
+
+busy = refusing(429, "TooManyRequestsException", "Rate Exceeded.")
 
 
 class TestContract(PlatformContract):
@@ -119,16 +126,16 @@ def test_a_function_is_made_once_however_many_call_it_and_is_tagged(account: Loc
     assert left_over(account) == []
 
 
-def test_a_function_follows_its_settings_and_the_worker(account: LocalStack) -> None:
+def test_a_function_follows_its_settings_and_the_worker(account: LocalStack, platform: Lambda) -> None:
     client = account.client("lambda")
     config = {**CONFIG, "function_name": "follows", "memory_size": 256, "environment": {"TONE": "low"}}
     heard = Heard()
-    called(Lambda(), greet, "finch", config=config, heard=heard)
+    called(platform, greet, "finch", config=config, heard=heard)
     before = client.get_function(FunctionName="follows")
     client.tag_resource(Resource=before["Configuration"]["FunctionArn"], Tags={"twingraph:code": "of another version"})
 
     other = {**config, "memory_size": 512, "environment": {"TONE": "high"}}
-    called(Lambda(), greet, "finch", config=other, heard=heard, environment={"TONE": "higher"})
+    called(platform, greet, "finch", config=other, heard=heard, environment={"TONE": "higher"})
     after = client.get_function(FunctionName="follows")
     assert heard.lines == [("info", "greeting finch low"), ("info", "greeting finch higher")]
     assert [each["Configuration"]["MemorySize"] for each in (before, after)] == [256, 512]
@@ -166,8 +173,8 @@ def test_a_function_with_our_worker_is_called_without_a_role(account: LocalStack
         called(platform, double, 4, config={})
 
 
-def test_a_function_that_was_removed_meanwhile_is_made_again(account: LocalStack) -> None:
-    platform, config = Lambda(), {**CONFIG, "function_name": "removed"}
+def test_a_function_that_was_removed_meanwhile_is_made_again(account: LocalStack, platform: Lambda) -> None:
+    config = {**CONFIG, "function_name": "removed"}
     called(platform, double, 1, config=config)
     account.client("lambda").delete_function(FunctionName="removed")
     assert called(platform, double, 2, config=config) == 4
@@ -176,6 +183,22 @@ def test_a_function_that_was_removed_meanwhile_is_made_again(account: LocalStack
 def test_what_lambda_does_not_pass_on_goes_through_the_bucket(account: LocalStack, platform: Lambda) -> None:
     content = bytes(5 * MEGABYTE)
     assert called(platform, echo, content, config=CONFIG) == content
+    assert left_over(account) == []
+
+
+def late_and_large(seconds: float) -> bytes:
+    time.sleep(seconds)
+    return bytes(5 * 1024**2)
+
+
+def test_an_answer_that_nobody_waits_for_is_thrown_away(account: LocalStack, platform: Lambda) -> None:
+    call = placed(late_and_large, 3.0, place=Placement("lambda", config=CONFIG))
+    threading.Timer(1, call.stop.set).start()
+    with pytest.raises(Cancelled):
+        run(platform, call)
+    for thread in threading.enumerate():
+        if thread.name == f"lambda-{call.id}":
+            thread.join()
     assert left_over(account) == []
 
 
@@ -222,7 +245,9 @@ def test_a_long_log_comes_whole(account: LocalStack, platform: Lambda) -> None:
     assert [line for _, line in heard.lines] == [f"line {number} {'.' * 20}" for number in range(500)]
 
 
-def test_a_call_that_lambda_is_too_busy_for_is_made_again(account: LocalStack, between: Relay) -> None:
+def test_a_call_that_lambda_is_too_busy_for_is_made_again(
+    account: LocalStack, platform: Lambda, between: Relay
+) -> None:
     config = {**CONFIG, "endpoint": between.url}
     refused: list[Asked] = []
 
@@ -232,14 +257,18 @@ def test_a_call_that_lambda_is_too_busy_for_is_made_again(account: LocalStack, b
         return reply
 
     between.instead = first_three
-    assert called(Lambda(), double, 4, config=config) == 8
+    assert called(platform, double, 4, config=config) == 8
     assert len(refused) == 3
 
     between.instead = busy
     with pytest.raises(PlatformError, match=r"Could not call the function 'of-tests': Rate Exceeded"):
-        called(Lambda(), double, 4, config={**config, "retries": 2})
+        called(platform, double, 4, config={**config, "retries": 2})
     with pytest.raises(ComponentTimeoutError, match="longer than its timeout of 1 s"):
-        called(Lambda(), double, 4, config=config, timeout=1)
+        called(platform, double, 4, config=config, timeout=1)
+
+    between.instead = refusing(403, "AccessDeniedException", "You may not perform: lambda:InvokeFunction")
+    with pytest.raises(PlatformError, match=r"lambda:InvokeFunction .* Allow it to the credentials in use"):
+        called(platform, double, 4, config=config)
 
 
 @pytest.mark.parametrize(

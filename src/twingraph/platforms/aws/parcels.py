@@ -76,9 +76,12 @@ class Parcels:
         return self._link("get_object", name)
 
     def to_write(self, name: str) -> str:
-        """A link to write an object by."""
-        self._names[name] = None
+        """A link to write an object by; whoever knows that it is used says so, `mine`."""
         return self._link("put_object", name)
+
+    def mine(self, name: str) -> None:
+        """This object is there, or may be, so that it is removed with the others."""
+        self._names[name] = None
 
     def to_post(self, folder: str, names: Iterable[str]) -> Form:
         """What lets any of these objects be written; the name is what comes after the folder in the field `key`."""
@@ -91,11 +94,10 @@ class Parcels:
         return Form(made["url"], {**made["fields"], "key": key})
 
     def remove(self) -> None:
-        """Remove whatever there is; what cannot be removed stays, for the bucket's own rules to end."""
+        """Remove whatever there is by now; what cannot be removed stays, for the bucket's own rules to end."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        names = [{"Key": self._root + name} for name in self._names]
-        self._names.clear()
+        names = [{"Key": self._root + name} for name in list(self._names)]
         for at in range(0, len(names), _AT_ONCE):
             some: Any = {"Objects": names[at : at + _AT_ONCE], "Quiet": True}
             try:
