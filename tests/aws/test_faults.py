@@ -70,6 +70,15 @@ def left(project: Project, endpoint: str) -> list[str]:
     return found + [each["Key"] for each in uploads.get("Uploads", ())]
 
 
+def test_a_build_folder_that_is_not_ours_stays_and_nothing_is_asked(project: Project, between: Between) -> None:
+    write(project.folder, {"lokki-build/diary.txt": "dear diary"})
+    assert error_of(project, "deploy", "--confirm").startswith("lokki-build holds files that no build has made")
+    assert [(each.name, each.read_text()) for each in (project.folder / "lokki-build").iterdir()] == [
+        ("diary.txt", "dear diary")
+    ]
+    assert between.actions == []
+
+
 # --- AWS is busy or out of order
 
 
