@@ -123,6 +123,16 @@ def test_a_part_that_is_cut_off_is_named_and_made_again(stage: Stage, command: C
     assert command(moult_flow, "redrive", "--run", "cut", "--items", "0")[:2] == (0, "3\n")
 
 
+def test_items_that_were_removed_and_not_started_again_are_not_forgotten(stage: Stage, command: Command) -> None:
+    assert command(moult_flow, "invoke", "--run-id", "half")[:2] == (0, "3\n")
+    stage.answers["StartExecution"] = lambda: told(400, __type="ThrottlingException", message="Rate exceeded")
+    error = error_of(command(moult_flow, "redrive", "--run", "half", "--items", "1"))
+    assert error.startswith("Could not start 'moult-flow': Rate exceeded")
+    assert error.endswith("invoke the flow with --run-id half and the parameters of the run.\n")
+    stage.answers.clear()
+    assert command(moult_flow, "invoke", "--run-id", "half")[:2] == (0, "3\n")
+
+
 def test_a_result_that_is_cut_off_is_named(stage: Stage, command: Command) -> None:
     assert command(moult_flow, "invoke", "--run-id", "whole")[:2] == (0, "3\n")
     s3 = stage.engine.client("s3")

@@ -61,4 +61,12 @@ def redrive(
             raise InvokeError(f"Run {run!r} has no results of items {listed} of {node.label!r}.")
     given = earlier.given if isinstance(earlier.given, dict) else {}
     params = {name: value for name, value in given.items() if name not in _NOT_PARAMETERS}
-    return start(aws, machine, {**params, MENDING: True}, run)
+    try:
+        return start(aws, machine, {**params, MENDING: True}, run)
+    except InvokeError as error:
+        if not items:
+            raise
+        raise InvokeError(
+            f"{error} The results of these items were removed already: to have them made again, invoke the flow with "
+            f"--run-id {run} and the parameters of the run."
+        ) from error
