@@ -12,7 +12,6 @@ import copyreg
 import functools
 import importlib.util
 import marshal
-import os
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -21,11 +20,10 @@ from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 from twingraph.errors import TravelError
+from twingraph.own import OURS, found, is_library, is_own
 from twingraph.platforms.worker import Refused, Writing
 from twingraph.text import Imported, Text, class_text, function_text, imports_of, names
 
-_STANDARD = os.path.dirname(os.__file__) + os.sep
-_OURS = ("lokki", "twingraph")
 _CACHED = type(functools.lru_cache(len))
 _MUTABLE = (list, dict, set, bytearray)
 _KEPT = ("__file__", "__doc__")
@@ -44,7 +42,7 @@ class Luggage:
 
     def value(self, value: Any, where: str) -> Any:
         """A value that the function uses, as JSON; `where` says which in the words of the error."""
-        with self._named(where):
+        with self._named(where, value):
             if type(value) in _MUTABLE:  # functions may change it, and then it must be one for all of them
                 return self._add(value, self._container)
             return self._write(value)
@@ -55,7 +53,7 @@ class Luggage:
         def other(each: Any) -> Any:
             if isinstance(each, FunctionType | type | _CACHED) or _component(each):
                 return self._other(each)
-            if isinstance(each, dict) and type(each).__module__.partition(".")[0] in _OURS:
+            if isinstance(each, dict) and type(each).__module__.partition(".")[0] in OURS:
                 return writing(dict(each))
             if not pickles:
                 raise Refused(each, "pass plain data, or let it be pickled with config={'pickle': True}")
@@ -65,18 +63,20 @@ class Luggage:
             return {"$pickle": _pickled(each)}
 
         writing = Writing(self._class, other)
-        with self._named(where):
+        with self._named(where, value):
             return writing(value)
 
     @contextmanager
-    def _named(self, where: str) -> Iterator[None]:
+    def _named(self, where: str, value: Any) -> Iterator[None]:
         try:
             yield
         except Refused as refused:
-            why = refused.why or "make it inside of the function instead"
+            kind = type(value).__name__
+            held = refused.path or kind == refused.kind
+            what = f"is of type {refused.kind}" if held else f"is of type {kind} and holds one of type {refused.kind}"
             raise TravelError(
-                f"Component {self.component!r}: {where}{refused.path and ' at ' + refused.path} is of type "
-                f"{refused.kind}, which cannot be sent to another process: {why}."
+                f"Component {self.component!r}: {where}{refused.path and ' at ' + refused.path} {what}, which cannot "
+                f"be sent to another process: {refused.why or 'make it inside of the function instead'}."
             ) from None
         except RecursionError:
             raise TravelError(f"Component {self.component!r}: {where} is nested too deep, or holds itself.") from None
@@ -112,7 +112,7 @@ class Luggage:
     def _importable(self, value: Any) -> Json | None:
         """How a function or class of a library is imported."""
         module, qualname = value.__module__, value.__qualname__
-        if module is None or is_own(module) or _found(module, qualname) is not value:
+        if module is None or is_own(module) or found(module, qualname) is not value:
             return None
         return {"$import": [module, qualname]}
 
@@ -120,7 +120,7 @@ class Luggage:
 
     def _function(self, fn: FunctionType, told: Json) -> None:
         if _method(fn):
-            cls = _found(fn.__module__, fn.__qualname__.rpartition(".")[0])
+            cls = found(fn.__module__, fn.__qualname__.rpartition(".")[0])
             told.update(kind="object", make=self._write(getattr), args=[self._write(cls), fn.__name__])
             told.update(items=[], pairs=[], state=None)
             return
@@ -138,7 +138,7 @@ class Luggage:
         for name, cell in zip(code.co_freevars, fn.__closure__ or (), strict=True):
             told["cells"][name] = self._add(cell, functools.partial(self._cell, name, fn), kind="cell")["$ref"]
         self._uses(fn.__globals__, uses, fn.__qualname__, text)
-        with self._named(f"a default value of function {fn.__qualname__!r}"):
+        with self._named(f"a default value of function {fn.__qualname__!r}", fn.__defaults__):
             told["defaults"] = None if fn.__defaults__ is None else [self._write(each) for each in fn.__defaults__]
             told["kwdefaults"] = self._write(fn.__kwdefaults__)
         told["dict"] = _data(vars(fn))
@@ -195,7 +195,7 @@ class Luggage:
 
         def describe(_: Any, told: Json) -> None:
             name = space.get("__name__", "__main__")
-            if _is_library(name, space):
+            if is_library(name, space):
                 told.update(kind="library", name=name)
                 return
             package = space.get("__package__") or (name if "__path__" in space else name.rpartition(".")[0])
@@ -304,34 +304,6 @@ class Luggage:
         told["state"] = self._write(state)
 
 
-def is_own(module: str) -> bool:
-    """Whether a module is one's own, which the other side has not: neither installed nor of the standard library."""
-    if module == "__main__" or module.partition(".")[0] in _OURS:
-        return True
-    path = _path(module)
-    return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_STANDARD)
-
-
-def _is_library(module: str, space: dict[str, Any]) -> bool:
-    """Whether these are the names of a module that the other side can import."""
-    return not is_own(module) and vars(sys.modules.get(module, copyreg)) is space
-
-
-def _path(module: str) -> str:
-    known = sys.modules.get(module)
-    if known is None:
-        with suppress(ImportError, ValueError):
-            return getattr(importlib.util.find_spec(module), "origin", None) or ""
-    return getattr(known, "__file__", None) or ""
-
-
-def _found(module: str | None, qualname: str) -> Any:
-    found: Any = sys.modules.get(module or "")
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
 def _typing(value: Any) -> tuple[Any, ...] | None:
     """How a type variable is made again; what it is bound to matters to type checkers only."""
     match value:
@@ -348,13 +320,13 @@ def _typing(value: Any) -> tuple[Any, ...] | None:
 def _method(fn: FunctionType) -> bool:
     """Whether a function is a method of a class, from which it is taken with what only the class gives it."""
     owner, _, name = fn.__qualname__.rpartition(".")
-    cls = _found(fn.__module__, owner) if owner and not owner.endswith("<locals>") else None
+    cls = found(fn.__module__, owner) if owner and not owner.endswith("<locals>") else None
     return isinstance(cls, type) and vars(cls).get(name) is fn
 
 
 def _component(value: Any) -> Any:
     """The function of a component or step; None for anything else."""
-    if type(value).__module__.partition(".")[0] not in _OURS:
+    if type(value).__module__.partition(".")[0] not in OURS:
         return None
     inner = getattr(value, "fn", None)
     return inner if callable(inner) else None

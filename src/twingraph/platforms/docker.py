@@ -11,7 +11,8 @@ import atexit
 import os
 import socket
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from time import monotonic
 from typing import Any
@@ -29,7 +30,8 @@ _ENDING = 10  # seconds for a container to end whose stdout and stderr have
 _CONNECTIONS = 64
 _KEPT = 8  # idle containers of one component
 _IDLE = 600.0  # seconds
-_MISSING = "no such file or directory"  # what the container's first process says of a Python that is not there
+_MISSING = ("no such file or directory", "executable file not found")  # what is said of a Python that is not there
+_NO_INIT = '"docker-init"'  # what is said of an engine's own first process that is not there
 
 
 class Docker:
@@ -43,6 +45,7 @@ class Docker:
         self._idle: dict[str, list[Container]] = {}
         self._pythons: dict[tuple[str, ...], str] = {}
         self._pulls: dict[str, threading.Lock] = {}
+        self._init = True
 
     def check(self) -> str:
         """What it would run on."""
@@ -64,8 +67,9 @@ class Docker:
             kept.remove(call)
         container = self._made(engine, call, want)
         if not container.send(body):
+            error = container.lost(call)
             container.remove(call)
-            raise PlatformError(f"Component {call.component!r}: its container ended before it began.")
+            raise error
         return Job(call, key, container, hearing)
 
     def poll(self, job: Job, seconds: float) -> Outcome | None:
@@ -164,47 +168,39 @@ class Docker:
 
     def _started(self, engine: Any, call: Placed, want: Wanted, python: str) -> Container | None:
         """A container that runs this Python; None when it has no such."""
-        import docker
-
-        made = self._created(engine, call, want, python)
-        container = Container(engine, call.id, made, want)
+        container = Container(engine, call.id, self._created(engine, call, want, python), want)
         try:
-            container.stream = Stream(engine.attach_socket(made, params=_ATTACH))
-            engine.start(made)
-            if container.stream.ready(call.stop):
-                container.stream.send(first_frame())
-                return container
-            error = container.lost(call)
-        except docker.errors.APIError as refused:
-            error = PlatformError(
-                f"Component {call.component!r}: Docker cannot start its container: {_reason(refused)}"
-            )
-            error.__cause__ = refused
-        except BaseException:
+            with _asking(call, "Docker cannot start its container"):
+                container.stream = Stream(engine.attach_socket(call.id, params=_ATTACH))
+                engine.start(call.id)
+                if container.stream.ready(call.stop):
+                    container.stream.send(first_frame())
+                    return container
+            raise container.lost(call)
+        except BaseException as error:
             container.remove(call)
+            if _NO_INIT in str(error):
+                self._init = False
+                return self._started(engine, call, want, python)
+            if isinstance(error, PlatformError) and any(each in str(error).lower() for each in _MISSING):
+                return None
             raise
-        container.remove(call)
-        if _MISSING in str(error).lower():
-            return None
-        raise error
 
     def _created(self, engine: Any, call: Placed, want: Wanted, python: str) -> str:
         import docker
 
-        for again in (True, False):
+        config = _config(engine, call, want, python, self._init)
+        for pulled in (False, True):
             try:
-                return str(_create(engine, call, want, python))
+                with _asking(call, "Docker refuses its container"):
+                    return str(engine.create_container_from_config(config, call.id)["Id"])
             except docker.errors.ImageNotFound:
-                if want.pull == "Never" or not again:
+                if want.pull == "Never" or pulled:
                     raise PlatformError(
                         f"Component {call.component!r}: Docker has no image {want.image!r}, and pull_policy is "
                         f"{want.pull}: pull or build it."
                     ) from None
                 self._pull(engine, call, want.image)
-            except docker.errors.APIError as error:
-                raise PlatformError(
-                    f"Component {call.component!r}: Docker refuses its container: {_reason(error)}"
-                ) from error
         raise AssertionError
 
     def _pull(self, engine: Any, call: Placed, image: str) -> None:
@@ -298,7 +294,7 @@ class Job:
 _ATTACH = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
 
-def _create(engine: Any, call: Placed, want: Wanted, python: str) -> Any:
+def _config(engine: Any, call: Placed, want: Wanted, python: str, init: bool) -> Any:
     labels = {
         **call.placement.labels,
         "twingraph": call.id,
@@ -318,8 +314,26 @@ def _create(engine: Any, call: Placed, want: Wanted, python: str) -> Any:
         labels=labels,
     )
     config["StdinOnce"] = True  # when this process is gone, so is the container
-    config["HostConfig"] = engine.create_host_config(**want.host, init=True, log_config={"type": "none", "config": {}})
-    return engine.create_container_from_config(config, call.id)["Id"]
+    silent = {"type": "none", "config": {}}  # the log goes to the call; answers are on stdout too
+    config["HostConfig"] = engine.create_host_config(**want.host, init=init, log_config=silent)
+    return config
+
+
+@contextmanager
+def _asking(call: Placed, failed: str) -> Iterator[None]:
+    """What the engine says against a request is a `PlatformError`; that an image is not there is for the caller."""
+    import docker
+
+    try:
+        yield
+    except docker.errors.ImageNotFound:
+        raise
+    except docker.errors.APIError as error:
+        raise PlatformError(f"Component {call.component!r}: {failed}: {_reason(error)}") from error
+    except OSError as error:
+        raise PlatformUnavailableError(
+            f"Component {call.component!r}: the Docker engine at {_address()} does not answer: {_reason(error)}"
+        ) from error
 
 
 def _sweep(engine: Any) -> None:

@@ -49,8 +49,8 @@ class Isolated:
 
     def start(self, call: Placed) -> Job:
         """Begin the call, or let it wait for a child."""
-        here = json.dumps({"folder": os.getcwd(), "path": sys.path}).encode("ascii")
-        job = Job(call, here[:-1] + b", " + pack(call)[1:], _limit(call))
+        here = json.dumps({"folder": os.getcwd(), "path": sys.path, "memory": _limit(call)}).encode("ascii")
+        job = Job(call, here[:-1] + b", " + pack(call)[1:])
         self._begin(job, 0)
         return job
 
@@ -118,10 +118,9 @@ class Isolated:
 class Job:
     """A call that waits for a child, or runs in one."""
 
-    def __init__(self, call: Placed, body: bytes, memory: int) -> None:
+    def __init__(self, call: Placed, body: bytes) -> None:
         self.call = call
         self.body = body
-        self.memory = memory
         self.hearing = Hearing(call)
         self.child: _Child | None = None
 
@@ -146,17 +145,15 @@ class _Child:
         for each in (self._out, self._log):
             os.set_blocking(each.fileno(), False)
             self._poll.register(each, select.POLLIN)
-        self._limited = False
         self.alive = True
 
     def begin(self, job: Job) -> bool:
         """Send the call; False when the process is no longer there."""
         try:
-            self._limit(job.memory)
             body = memoryview(frame(job.body))
             while body:
                 body = body[self._in.write(body) :]
-        except (BrokenPipeError, ProcessLookupError):
+        except BrokenPipeError:
             self.kill()
             return False
         job.body = b""
@@ -186,14 +183,6 @@ class _Child:
         for each in (self._in, self._out, self._log):
             each.close()
         self._process.wait()
-
-    def _limit(self, memory: int) -> None:
-        if memory or self._limited:
-            import resource
-
-            self._limited = bool(memory)
-            limit = memory or resource.RLIM_INFINITY
-            resource.prlimit(self._process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
     def _hear(self, file: int, job: Job) -> bool:
         """Take what there is; False when the process is gone."""

@@ -762,8 +762,8 @@ def _written(value: Any, told: dict[str, Any]) -> Any:
     except Refused as refused:
         hint = "" if told["pickle"] else ", or let it be pickled with config={'pickle': True}"
         why = " (%s)" % refused.why if refused.why else ""
-        words = (told["component"], refused.path and " at " + refused.path, refused.kind, why, hint)
-        raise Untravelled("what %r returns has%s a value of type %s, which cannot be sent back%s: return plain data%s"
+        words = (refused.path and " at " + refused.path, refused.kind, why, hint)
+        raise Untravelled("what it returns has%s a value of type %s, which cannot be sent back%s: return plain data%s"
                           % words) from None  # fmt: skip
 
 
@@ -861,7 +861,7 @@ def _surroundings(told: dict[str, Any]) -> Iterator[None]:
     if "folder" in told:
         with suppress(OSError):
             os.chdir(told["folder"])
-    with _logging():
+    with _logging(), _memory(told.get("memory", 0)):
         try:
             yield
         finally:
@@ -874,6 +874,20 @@ def _surroundings(told: dict[str, Any]) -> Iterator[None]:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):
                     stream.flush()
+
+
+@contextmanager
+def _memory(most: int) -> Iterator[None]:
+    """No more memory than this."""
+    if not most or resource is None:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _folder() -> str | None:
@@ -1010,7 +1024,7 @@ def lambda_handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
         return said
     place = event.get("answer") or told.get("answer")
     if not place:
-        words = "what %r returns is too large for an answer of Lambda: %d bytes" % (told["component"], len(body))
+        words = "what it returns is too large for an answer of Lambda: %d bytes" % len(body)
         del said["value"]
         return {**said, "error": _told(Untravelled(words))}
     _request(place, body)

@@ -1,0 +1,41 @@
+"""Which modules are one's own: neither of the standard library nor installed, so that another machine has them not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+OURS = ("lokki", "twingraph")
+
+
+def is_own(module: str) -> bool:
+    """Whether a module is one's own, which the other side has not: neither installed nor of the standard library."""
+    if module == "__main__" or module.partition(".")[0] in OURS:
+        return True
+    path = _path(module)
+    return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_STANDARD)
+
+
+def is_library(module: str, space: dict[str, Any]) -> bool:
+    """Whether these are the names of a module that the other side can import."""
+    return not is_own(module) and vars(sys.modules.get(module, sys)) is space
+
+
+def _path(module: str) -> str:
+    known = sys.modules.get(module)
+    if known is None:
+        with suppress(ImportError, ValueError):
+            return getattr(importlib.util.find_spec(module), "origin", None) or ""
+    return getattr(known, "__file__", None) or ""
+
+
+def found(module: str | None, qualname: str) -> Any:
+    """What has this name in a module that is loaded; None where nothing has."""
+    value: Any = sys.modules.get(module or "")
+    for part in qualname.split("."):
+        value = getattr(value, part, None)
+    return value
