@@ -28,7 +28,7 @@ from twingraph.retries import Retries
 if TYPE_CHECKING:
     from twingraph.decorators import Component
 
-leave_out(os.path.dirname(__file__))
+leave_out(os.path.dirname(os.path.abspath(__file__)))
 
 inside: ContextVar[str] = ContextVar("inside", default="")
 """The node whose code is running; empty in the body of a pipeline, and outside of all."""

@@ -8,6 +8,7 @@ from lokki.frozen import frozen
 from twingraph.errors import GraphError
 
 _YES, _NO = ("on", "1", "true", "yes"), ("off", "0", "false", "no")
+_OF_SERVERS = ("API_KEYS", "JWT_SECRET", "RATE_LIMIT")
 _POSTGRES = ("postgres://", "postgresql://")
 
 
@@ -19,11 +20,19 @@ class Settings:
         home: the folder for everything that TwinGraph keeps on this machine (`TWINGRAPH_HOME`, else `~/.twingraph`).
         database: the URL of the execution graph (`TWINGRAPH_DB`, else an SQLite file in `home`).
         record: whether runs are recorded (`TWINGRAPH_RECORD`, `on` or `off`; on by default).
+        api_keys: of a server, the keys that it takes (`TWINGRAPH_API_KEYS`: `KEY` or `KEY:scope`, with commas between).
+        jwt_secret: of a server, what tokens are signed with (`TWINGRAPH_JWT_SECRET`).
+        rate_limit: of a server, requests a minute and bulk requests (`TWINGRAPH_RATE_LIMIT`: `100,10`; 0: none).
+        origins: of a server, whose pages may use it from a browser (`TWINGRAPH_ORIGINS`, with commas between).
     """
 
     home: str
     database: str
     record: bool = True
+    api_keys: str = ""
+    jwt_secret: str = ""
+    rate_limit: str = ""
+    origins: tuple[str, ...] = ()
 
 
 def load_settings(home: str | None = None, database: str | None = None) -> Settings:
@@ -31,7 +40,10 @@ def load_settings(home: str | None = None, database: str | None = None) -> Setti
     folder = home or os.environ.get("TWINGRAPH_HOME") or os.path.join("~", ".twingraph")
     folder = os.path.abspath(os.path.expanduser(folder))
     told = database or ("" if home else os.environ.get("TWINGRAPH_DB"))
-    return Settings(folder, _url(told) if told else sqlite_url(os.path.join(folder, "graph.db")), _recording())
+    url = _url(told) if told else sqlite_url(os.path.join(folder, "graph.db"))
+    api_keys, jwt_secret, rate_limit = (os.environ.get(f"TWINGRAPH_{each}", "") for each in _OF_SERVERS)
+    origins = tuple(filter(None, (each.strip() for each in os.environ.get("TWINGRAPH_ORIGINS", "").split(","))))
+    return Settings(folder, url, _recording(), api_keys, jwt_secret, rate_limit, origins)
 
 
 def sqlite_url(path: str) -> str:

@@ -14,12 +14,10 @@ _SENT = 8_000  # characters of a traceback that travel with an error through the
 _ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
 
 
-def leave_out(package: str) -> None:
-    """Leave the frames of a package that is built on this one out of users' tracebacks too."""
-    global _ours  # noqa: PLW0603 - read for every frame of every traceback
-    folder = os.path.abspath(package) + os.sep
-    if folder not in _ours:
-        _ours = (*_ours, folder)
+def leave_out(folder: str) -> None:
+    """Leave a folder's frames out, too."""
+    global _ours  # noqa: PLW0603
+    _ours += (folder + os.sep,)
 
 
 class Cancelled(LokkiError):

@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from lokki.frozen import frozen
+from lokki.frozen import field, frozen
+from twingraph.server.auth import Credentials, Gate
+from twingraph.server.callers import Caller, Scope
+from twingraph.server.limits import Limits, Places
 from twingraph.server.live import Hub
 from twingraph.server.problems import Problem
 from twingraph.server.service import Launcher, Service
 
-Scope = Literal["read", "run", "author", "admin"]
-SCOPES: tuple[Scope, ...] = ("read", "run", "author", "admin")
-"""Each may do what the ones before it may."""
-
 
 @frozen(eq=False)
 class Context:
-    """What one server is made of."""
+    """What one server is made of.
+
+    Attributes:
+        service: the use cases.
+        launcher: who runs executions.
+        hub: who listens to them.
+        gate: finds out who asks.
+        limits: how much one client may ask for.
+        origins: pages of these may use the API from a browser, besides the server's own.
+        sockets: how many WebSockets each client has open.
+        database: what the database is called.
+        version: of this program.
+    """
 
     service: Service
     launcher: Launcher
     hub: Hub
-    database: str
-    version: str
+    gate: Gate
+    database: str = ""
+    version: str = ""
+    limits: Limits = field(default_factory=Limits)
+    origins: tuple[str, ...] = ()
+    sockets: Places = field(default_factory=Places)
 
 
-@frozen
-class Caller:
-    """Who asks: what limits are counted by, and how much they may do."""
+def open_context(
+    service: Service,
+    launcher: Launcher,
+    *,
+    told: Credentials | None = None,
+    limits: Limits | None = None,
+    origins: tuple[str, ...] = (),
+    version: str = "",
+) -> Context:
+    """The parts of a server, put together."""
+    from twingraph.executions.telling import named
 
-    name: str
-    scope: Scope = "admin"
+    gate = Gate(service.graph, told or Credentials())
+    database = named(service.graph.url)
+    return Context(service, launcher, Hub(), gate, database, version, limits or Limits(), origins)
 
 
 def context(request: Request) -> Context:
@@ -57,7 +81,7 @@ def needs(scope: Scope) -> Any:
     """A dependency: the caller must have this scope. The OpenAPI document tells it."""
 
     def check(who: Annotated[Caller, Depends(caller)]) -> Caller:
-        if SCOPES.index(who.scope) < SCOPES.index(scope):
+        if not who.may(scope):
             raise Problem(403, "scope_needed", f"This needs a key with the scope {scope!r}; yours has {who.scope!r}.")
         return who
 

@@ -6,13 +6,35 @@ Events come from threads; they are handed to the loop of the server, where every
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 OVER = ("completed", "failed", "stopped")
 
 Message = dict[str, Any]
-Hear = Callable[[str, Message], None]
+
+
+class Told:
+    """A message of an execution, on its way to many."""
+
+    def __init__(self, execution: str, message: Message) -> None:
+        self.execution = execution
+        self.message = message
+
+    @cached_property
+    def text(self) -> str:
+        """As it is sent, made once for all."""
+        return json.dumps(self.message)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it says that the execution is over."""
+        return bool(self.message["event"] == "execution:update" and self.message["data"]["status"] in OVER)
+
+
+Hear = Callable[[Told], None]
 
 
 class Hub:
@@ -35,7 +57,7 @@ class Hub:
         """Hand a message on; from any thread."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._hand_on, execution, message)
+            loop.call_soon_threadsafe(self._hand_on, Told(execution, message))
 
     def listen(self, hear: Hear) -> Callable[[], None]:
         """Call `hear` with each message, in the loop; returns what ends that."""
@@ -46,8 +68,8 @@ class Hub:
         """Wait until an execution is over, at most so long. `is_over` is asked from time to time as well."""
         ended = asyncio.Event()
 
-        def hear(whose: str, message: Message) -> None:
-            if whose == execution and message["event"] == "execution:update" and message["data"]["status"] in OVER:
+        def hear(told: Told) -> None:
+            if told.execution == execution and told.ends:
                 ended.set()
 
         forget = self.listen(hear)
@@ -63,6 +85,6 @@ class Hub:
         finally:
             forget()
 
-    def _hand_on(self, execution: str, message: Message) -> None:
+    def _hand_on(self, told: Told) -> None:
         for hear in tuple(self._listeners):
-            hear(execution, message)
+            hear(told)

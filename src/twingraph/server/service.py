@@ -15,16 +15,13 @@ from typing import Any, Protocol
 
 from twingraph import wire
 from twingraph.executions import definitions, requests
-from twingraph.executions.records import LEVELS, Node, parsed
+from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
 from twingraph.executions.repository import Repository
-from twingraph.executions.snapshot import readable
 from twingraph.executions.statistics import statistics
 from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
-
-_OVER = ("completed", "failed", "stopped")
-_UNITS = ("B", "KB", "MB", "GB", "TB")
+from twingraph.server.views import OVER, execution_of, graph_node, metrics_of, summary_of
 
 
 class Launcher(Protocol):
@@ -53,7 +50,7 @@ class Service:
     def workflows(self, tag: str, status: str, page: int, size: int) -> wire.WorkflowPage:
         """A page of workflows."""
         found, total = definitions.listed(self.graph, tag=tag, status=status, limit=size, offset=(page - 1) * size)
-        return wire.WorkflowPage(workflows=[_summary(each) for each in found], total=total, page=page, size=size)
+        return wire.WorkflowPage(workflows=[summary_of(each) for each in found], total=total, page=page, size=size)
 
     def workflow(self, id: str) -> wire.Workflow:  # noqa: A002 - it is the workflow's
         """One workflow."""
@@ -105,7 +102,7 @@ class Service:
         definition, code = json.loads(stored.definition), json.loads(stored.code or "{}")
         record = definitions.record(self.graph, stored.id)
         return wire.Workflow(
-            **_summary(stored).model_dump(),
+            **summary_of(stored).model_dump(),
             definition=wire.Definition(**{**definition, "metadata": json.loads(stored.metadata or "{}")}),
             version=stored.version,
             executions=record.executions,
@@ -162,19 +159,19 @@ class Service:
             self.graph, workflow=workflow, status=status, limit=size, offset=(page - 1) * size
         )
         counts = self.graph.progress([each.id for each, _ in found])
-        made = [self._execution(each, request, counts[each.id], {}) for each, request in found]
+        made = [execution_of(each, request, counts[each.id], {}) for each, request in found]
         return wire.ExecutionPage(executions=made, total=total, page=page, size=size)
 
     def execution(self, id: str) -> wire.Execution:  # noqa: A002 - it is the execution's
         """One execution."""
         recorded, request = self._recorded(id)
         counts = self.graph.progress([id])[id]
-        nodes = self.graph.nodes(id) if recorded.status in _OVER else []
-        return self._execution(recorded, request, counts, {each.node_id: each for each in nodes})
+        nodes = self.graph.nodes(id) if recorded.status in OVER else []
+        return execution_of(recorded, request, counts, {each.node_id: each for each in nodes})
 
     def is_over(self, id: str) -> bool:  # noqa: A002
         """Whether an execution is over."""
-        return self._recorded(id)[0].status in _OVER
+        return self._recorded(id)[0].status in OVER
 
     def stop(self, id: str) -> wire.Execution:  # noqa: A002
         """End an execution; once more is no mistake, but one that ended by itself cannot be stopped."""
@@ -193,7 +190,7 @@ class Service:
             raise Problem(
                 409, "not_served", f"Execution {id!r} was not asked for here, so it cannot be run again here."
             )
-        if recorded.status not in _OVER:
+        if recorded.status not in OVER:
             raise Problem(
                 409, "execution_running", f"Execution {id!r} is {recorded.status}: it can be run again later."
             )
@@ -244,32 +241,6 @@ class Service:
             raise no_execution(id)
         return found, _
 
-    def _execution(
-        self,
-        recorded: Recorded,
-        request: requests.Request | None,
-        counts: Mapping[str, int],
-        nodes: Mapping[str, Node],
-    ) -> wire.Execution:
-        over = recorded.status in _OVER
-        failed = next((each for each in nodes.values() if each.status == "failed" and not each.within), None)
-        outputs = {name: readable(each.outputs) for name, each in nodes.items() if each.outputs and not each.within}
-        return wire.Execution(
-            execution_id=recorded.id,
-            workflow_id=request.workflow_id if request else None,
-            name=recorded.name,
-            status=recorded.status,  # type: ignore[arg-type]  # the graph knows these words only
-            started_at=wire.utc(recorded.started_at),
-            completed_at=wire.utc(recorded.finished_at),
-            duration=recorded.duration,
-            progress=progress_of(counts),
-            outputs=_outputs(recorded) if over else None,
-            node_outputs=outputs if over and nodes else None,
-            error=_failure(recorded, failed),
-            success=recorded.status == "completed" and not recorded.failed_nodes if over else None,
-            rerun_of=(request.rerun_of or None) if request else None,
-        )
-
     # ---- The graph
 
     def graph_of(self, id: str) -> wire.Graph:  # noqa: A002
@@ -282,31 +253,14 @@ class Service:
             for each in self.graph.edges(id)
             if each.parent in names and each.child in names
         ]
-        return wire.Graph(nodes=[_graph_node(each) for each in nodes], edges=edges)
+        return wire.Graph(nodes=[graph_node(each) for each in nodes], edges=edges)
 
     def metrics(self, component: str) -> wire.ComponentMetrics:
         """How calls of a component went, by its name or the id of a node."""
         found = statistics(self.graph, component)
         if not found:
             raise Problem(404, "component_not_found", f"No component {component!r} has run yet.")
-        made = found[0]
-        usage = wire.ResourceUsage(
-            avg_cpu=made.avg_cpu,
-            avg_memory=_size(made.avg_memory_bytes),
-            peak_memory=_size(made.peak_memory_bytes),
-            avg_memory_bytes=_whole(made.avg_memory_bytes),
-            peak_memory_bytes=_whole(made.peak_memory_bytes),
-        )
-        return wire.ComponentMetrics(
-            component_id=component,
-            executions=made.executions,
-            success_rate=made.success_rate,
-            avg_duration=made.avg_duration,
-            p50_duration=made.p50_duration,
-            p95_duration=made.p95_duration,
-            p99_duration=made.p99_duration,
-            resource_usage=usage,
-        )
+        return metrics_of(component, found[0])
 
     def components(self) -> wire.Components:
         """All that nodes can call for."""
@@ -327,16 +281,6 @@ def new_execution_id() -> str:
     return f"exec-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(5)}"
 
 
-def progress_of(counts: Mapping[str, int]) -> wire.Progress:
-    """How far an execution is, from how many nodes of each status it has."""
-    return wire.Progress(
-        total_nodes=sum(counts.values()),
-        completed_nodes=counts.get("completed", 0) + counts.get("cached", 0),
-        running_nodes=counts.get("running", 0) + counts.get("retrying", 0),
-        failed_nodes=sum(counts.get(each, 0) for each in ("failed", "skipped", "stopped")),
-    )
-
-
 def _check(definition: Mapping[str, Any]) -> None:
     ids = [each["id"] for each in definition["nodes"]]
     if twice := next((each for each in ids if ids.count(each) > 1), None) if len(set(ids)) < len(ids) else None:
@@ -350,17 +294,6 @@ def _slug(name: str) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')[:40] or 'workflow'}-{secrets.token_hex(4)}"
 
 
-def _summary(stored: definitions.Stored) -> wire.WorkflowSummary:
-    return wire.WorkflowSummary(
-        id=stored.id,
-        name=stored.name,
-        created_at=wire.utc(stored.created_at),
-        updated_at=wire.utc(stored.updated_at),
-        status=stored.status,  # type: ignore[arg-type]  # what is stored was checked
-        tags=json.loads(stored.tags or "[]"),
-    )
-
-
 def _begun(asked: requests.Asked) -> wire.Execution:
     return wire.Execution(
         execution_id=asked.execution_id,
@@ -370,57 +303,3 @@ def _begun(asked: requests.Asked) -> wire.Execution:
         started_at=wire.utc(time.time()),
         rerun_of=asked.rerun_of or None,
     )
-
-
-def _outputs(recorded: Recorded) -> Any:
-    told = readable(recorded.outputs) if recorded.outputs else None
-    return told["result"] if isinstance(told, dict) and set(told) == {"result"} else told
-
-
-def _failure(recorded: Recorded, node: Node | None) -> wire.Failure | None:
-    if not recorded.error:
-        return None
-    return wire.Failure(
-        message=recorded.error,
-        type=recorded.error_type,
-        node_id=node.node_id if node else None,
-        traceback=(node.trace if node and node.trace else recorded.trace) or None,
-    )
-
-
-def _graph_node(node: Node) -> wire.GraphNode:
-    about: dict[str, Any] = {
-        "hash": node.hash,
-        "content_hash": node.content_hash,
-        "attempts": node.attempts,
-        "labels": parsed(node.labels),
-        "kind": node.kind,
-    }
-    about |= {"within": node.within} if node.within else {}
-    about |= {"inputs": readable(node.inputs)} if node.inputs else {}
-    about |= {"outputs": readable(node.outputs)} if node.outputs else {}
-    about |= {"error": node.error} if node.error else {}
-    return wire.GraphNode(
-        id=node.node_id,
-        label=node.component,
-        status=node.status,  # type: ignore[arg-type]  # the graph knows these words only
-        platform=node.platform,
-        started_at=wire.utc(node.started_at),
-        completed_at=wire.utc(node.finished_at),
-        duration=node.duration,
-        properties=about,
-    )
-
-
-def _size(count: float | None) -> str | None:
-    if count is None:
-        return None
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            return f"{count:.1f}{unit}" if unit != "B" else f"{int(count)}B"
-        count /= 1024
-    return None
-
-
-def _whole(count: float | None) -> int | None:
-    return None if count is None else int(count)

@@ -14,8 +14,8 @@ from twingraph.executions.recorder import Recorder
 from twingraph.executions.repository import Repository
 from twingraph.server.app import create_app
 from twingraph.server.catalog import Catalog
-from twingraph.server.context import Context
-from twingraph.server.live import Hub
+from twingraph.server.context import open_context
+from twingraph.server.limits import Limits
 from twingraph.server.service import Service
 
 CATALOG = Catalog(
@@ -75,7 +75,7 @@ def graph(recorder: Recorder) -> Repository:
 
 @pytest.fixture
 def client(graph: Repository, launcher: Waiting) -> Iterator[TestClient]:
-    context = Context(Service(graph, launcher), launcher, Hub(), graph.url, "0.1.0")
+    context = open_context(Service(graph, launcher), launcher, limits=Limits(0, 0, 0), version="0.1.0")
     with TestClient(create_app(context)) as made:
         yield made
 

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from twingraph import wire
-from twingraph.server.context import Caller, Cases, caller, needs, said
+from twingraph.server.callers import Caller
+from twingraph.server.context import Cases, caller, needs, said
 from twingraph.server.problems import Problem
 
 router = APIRouter(prefix="/api/bulk", tags=["bulk"])

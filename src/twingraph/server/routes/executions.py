@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from twingraph import wire
-from twingraph.server.context import Caller, Cases, Idempotency, caller, context, needs, said
+from twingraph.server.callers import Caller
+from twingraph.server.context import Cases, Idempotency, caller, context, needs, said
 from twingraph.server.routes.workflows import Page, Size
 
 router = APIRouter(prefix="/api/executions", tags=["executions"])

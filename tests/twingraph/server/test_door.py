@@ -1,0 +1,173 @@
+"""Who may come in, how often, and with how much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.twingraph.server.conftest import WORKFLOW, Waiting
+from twingraph.errors import ComponentError
+from twingraph.executions import keys
+from twingraph.executions.repository import Repository
+from twingraph.server.app import create_app
+from twingraph.server.auth import Credentials, credentials
+from twingraph.server.callers import SCOPES
+from twingraph.server.context import open_context
+from twingraph.server.limits import Limits, Meter, limits
+from twingraph.server.service import Service
+
+SECRET = "a secret that is long enough for HS256"
+BY_SCOPE = {"read": "reader-key", "run": "runner-key", "author": "author-key", "admin": "boss"}
+
+
+@pytest.fixture
+def serve(graph: Repository, launcher: Waiting) -> Iterator[Any]:
+    """Servers with some credentials and limits."""
+    opened: list[TestClient] = []
+
+    def served(
+        told: Credentials | None = None, most: Limits | None = None, origins: tuple[str, ...] = ()
+    ) -> TestClient:
+        context = open_context(
+            Service(graph, launcher), launcher, told=told, limits=most or Limits(0, 0, 0), origins=origins
+        )
+        opened.append(TestClient(create_app(context)).__enter__())
+        return opened[-1]
+
+    yield served
+    for each in opened:
+        each.__exit__(None, None, None)
+
+
+@pytest.fixture
+def locked(serve: Any) -> TestClient:
+    told = ", ".join(key if scope == "admin" else f"{key}:{scope}" for scope, key in BY_SCOPE.items())
+    client: TestClient = serve(credentials(told, SECRET))
+    return client
+
+
+def token(**claims: Any) -> str:
+    return jwt.encode({"exp": time.time() + 60, **claims}, SECRET, algorithm="HS256")
+
+
+def test_without_keys_everybody_may_do_everything(serve: Any) -> None:
+    assert serve().put("/api/workflows/w", json=WORKFLOW).status_code == 201
+
+
+def test_a_key_or_token_is_wanted_and_looked_at(locked: TestClient) -> None:
+    nobody = locked.get("/api/workflows")
+    assert (nobody.status_code, nobody.json()["code"]) == (401, "not_authenticated")
+    assert "Bearer" in nobody.headers["www-authenticate"]
+    assert locked.get("/health").status_code == 200
+    good: list[dict[str, str]] = [
+        {"X-API-Key": "boss"},
+        {"Authorization": f"Bearer {token(role='admin')}"},
+        {"Authorization": token(scope="read run")},
+    ]
+    for headers in good:
+        assert locked.get("/api/workflows", headers=headers).status_code == 200
+    forged = jwt.encode({"exp": time.time() + 60}, "another secret that is long enough", algorithm="HS256")
+    none = jwt.encode({"exp": time.time() + 60}, "", algorithm="none")
+    other = jwt.encode({"exp": time.time() + 60}, SECRET * 2, algorithm="HS512")
+    for wrong in (forged, none, other, token(exp=time.time() - 1), jwt.encode({}, SECRET, algorithm="HS256"), "x"):
+        answer = locked.get("/api/workflows", headers={"Authorization": f"Bearer {wrong}"})
+        assert (answer.status_code, wrong in answer.text) == (401, False)
+    assert locked.get("/api/workflows", headers={"X-API-Key": "guess"}).status_code == 401
+    assert locked.get("/api/workflows", headers={"Authorization": "Basic eDp5"}).status_code == 401
+
+
+def test_every_route_says_and_wants_a_scope(locked: TestClient) -> None:
+    document = locked.get("/openapi.json").json()
+    seen = set()
+    for path, calls in document["paths"].items():
+        for method, call in calls.items():
+            assert "x-scope" in call, f"{method} {path} has no scope"
+            scope = call["x-scope"]
+            if scope == "none":
+                assert path == "/health"
+                continue
+            seen.add(scope)
+            url = path.replace("{", "").replace("}", "")
+            for held, key in BY_SCOPE.items():
+                answer = locked.request(method, url, headers={"X-API-Key": key})
+                refused = answer.status_code == 403 and answer.json()["code"] == "scope_needed"
+                assert refused == (SCOPES.index(held) < SCOPES.index(scope)), f"{method} {path} with {held}"
+    assert seen == {"read", "run", "author"}
+
+
+def test_keys_that_are_made_can_be_used_until_they_are_revoked(serve: Any, graph: Repository) -> None:
+    made, text = keys.create(graph, "ci", "run")
+    client = serve()
+    assert client.get("/api/workflows").status_code == 401
+    assert client.get("/api/workflows", headers={"X-API-Key": text}).status_code == 200
+    assert client.put("/api/workflows/w", json=WORKFLOW, headers={"X-API-Key": text}).status_code == 403
+    assert text not in repr(keys.listed(graph))
+    assert keys.revoke(graph, "ci")
+    _, old = keys.create(graph, "old", "admin", expires_at=time.time() - 1)
+    _, new = keys.create(graph, "new", "admin")
+    fresh = serve()
+    codes = [fresh.get("/api/workflows", headers={"X-API-Key": each}).status_code for each in (text, old, new)]
+    assert codes == [401, 401, 200]
+    assert not keys.revoke(graph, made.id)
+
+
+@pytest.mark.parametrize(("api_keys", "secret"), [("key:readd", ""), ("", "short")])
+def test_credentials_that_cannot_be_meant_are_refused(api_keys: str, secret: str) -> None:
+    with pytest.raises(ComponentError, match="TWINGRAPH_"):
+        credentials(api_keys, secret)
+
+
+def test_more_than_the_limit_is_refused_until_the_minute_is_over(serve: Any) -> None:
+    client = serve(most=Limits(3, 1, 10))
+    left = []
+    for _ in range(3):
+        answer = client.get("/api/workflows")
+        left.append((answer.status_code, answer.headers["x-ratelimit-limit"], answer.headers["x-ratelimit-remaining"]))
+    assert left == [(200, "3", "2"), (200, "3", "1"), (200, "3", "0")]
+    late = client.get("/api/workflows/none")
+    assert (late.status_code, late.json()["code"]) == (429, "rate_limited")
+    assert 1 <= int(late.headers["retry-after"]) <= 61
+    assert int(late.headers["x-ratelimit-reset"]) > time.time()
+    assert client.get("/health").status_code == 200
+    bulk = [client.post("/api/bulk/executions/get", json={"ids": ["x"]}).status_code for _ in range(2)]
+    assert bulk == [200, 429]
+
+
+def test_each_client_has_a_window_of_its_own() -> None:
+    time_now = 1000.0
+    meter = Meter(lambda: time_now)
+    assert [meter.count("a", 1).allowed, meter.count("a", 1).allowed, meter.count("b", 1).allowed] == [
+        True,
+        False,
+        True,
+    ]
+    time_now += 60
+    assert meter.count("a", 1).allowed
+
+
+@pytest.mark.parametrize(
+    ("told", "found"), [("", Limits()), ("0", Limits(0, 0, 0)), ("50", Limits(50)), ("50, 5", Limits(50, 5))]
+)
+def test_limits_are_told_by_the_environment(told: str, found: Limits) -> None:
+    assert limits(told) == found
+    with pytest.raises(ComponentError, match="TWINGRAPH_RATE_LIMIT"):
+        limits("many")
+
+
+def test_a_body_that_is_too_large_is_not_read(serve: Any) -> None:
+    client = serve(most=Limits(0, 0, 0, body=1000))
+    whole = client.put("/api/workflows/w", content=b"x" * 1001)
+    parts = client.put("/api/workflows/w", content=(b"x" * 100 for _ in range(11)))
+    assert [(each.status_code, each.json()["code"]) for each in (whole, parts)] == [(413, "body_too_large")] * 2
+
+
+def test_pages_of_other_origins_are_kept_out_unless_they_are_named(serve: Any) -> None:
+    ours = {"Origin": "https://ui.example"}
+    assert "access-control-allow-origin" not in serve().get("/api/workflows", headers=ours).headers
+    named = serve(origins=("https://ui.example",)).get("/api/workflows", headers=ours)
+    assert named.headers["access-control-allow-origin"] == "https://ui.example"

@@ -1,0 +1,137 @@
+"""/ws: what a client hears, and what it is told when it says something odd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
+
+from tests.twingraph.server.conftest import WORKFLOW, Waiting, now
+from twingraph.events import ExecutionStarted, NodeFinished, NodeStarted
+from twingraph.executions.recorder import Recorder
+from twingraph.executions.repository import Repository
+from twingraph.server.app import create_app
+from twingraph.server.auth import credentials
+from twingraph.server.context import Context, open_context
+from twingraph.server.limits import Limits
+from twingraph.server.service import Service
+
+
+@pytest.fixture
+def context(graph: Repository, launcher: Waiting) -> Context:
+    return open_context(Service(graph, launcher), launcher, limits=Limits(0, 0, 2))
+
+
+@pytest.fixture
+def live(context: Context) -> Iterator[TestClient]:
+    with TestClient(create_app(context)) as client:
+        client.put("/api/workflows/w", json=WORKFLOW)
+        yield client
+
+
+def asked(client: TestClient) -> str:
+    return str(client.post("/api/executions", json={"workflow_id": "w"}).json()["execution_id"])
+
+
+def finished(execution: str, node: str) -> dict[str, Any]:
+    data = {"execution_id": execution, "node_id": node, "status": "completed", "duration": 1.0, "outputs": {"x": 1}}
+    return {"event": "node:status", "data": data}
+
+
+def test_a_client_hears_how_things_are_and_then_what_changes(
+    live: TestClient, context: Context, recorder: Recorder
+) -> None:
+    mine, other = asked(live), asked(live)
+    recorder(ExecutionStarted(mine, "x", kind="workflow", at=now()))
+    recorder(NodeStarted(mine, "node-1", hash="a" * 64, component="load_data", at=now()))
+    recorder(NodeFinished(mine, "node-1", 0, 0.5, hash="a" * 64, outputs={"rows": 3}, at=now()))
+    recorder.flush()
+    with live.websocket_connect("/ws") as socket:
+        socket.send_text(json.dumps({"action": "subscribe", "execution_id": mine}))
+        first, second = socket.receive_json(), socket.receive_json()
+        context.hub.publish(other, finished(other, "node-1"))
+        context.hub.publish(mine, finished(mine, "node-2"))
+        third = socket.receive_json()
+        socket.send_json({"action": "unsubscribe", "execution_id": mine})
+        assert socket.receive_json()["event"] == "unsubscribed"
+        context.hub.publish(mine, finished(mine, "node-2"))
+        socket.send_json({"action": "ping"})
+        assert socket.receive_json()["event"] == "pong"
+    assert (first["event"], first["data"]["execution_id"], first["data"]["status"]) == (
+        "execution:update",
+        mine,
+        "running",
+    )
+    assert first["data"]["progress"]["completed_nodes"] == 1
+    assert (second["event"], second["data"]["node_id"]) == ("node:status", "node-1")
+    assert second["data"]["outputs"] == {"rows": 3}
+    assert third == finished(mine, "node-2")
+
+
+def test_without_an_id_a_client_hears_of_all(live: TestClient, context: Context) -> None:
+    with live.websocket_connect("/ws") as socket:
+        socket.send_json({"action": "subscribe"})
+        assert socket.receive_json()["event"] == "subscribed"
+        for each in ("one", "two"):
+            context.hub.publish(each, finished(each, "n"))
+        assert [socket.receive_json()["data"]["execution_id"] for _ in range(2)] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "not_json"),
+        ("{", "not_json"),
+        ("[" * 10_000, "not_json"),
+        ("[]", "unknown_action"),
+        ('"subscribe"', "unknown_action"),
+        ('{"type": "subscribe"}', "unknown_action"),
+        ('{"action": ["subscribe"]}', "unknown_action"),
+        ('{"action": "subscribe", "execution_id": 7}', "not_an_id"),
+        ('{"action": "subscribe", "execution_id": "none"}', "execution_not_found"),
+        ("x" * 70_000, "message_too_large"),
+    ],
+)
+def test_an_odd_message_is_answered_and_the_socket_stays_open(live: TestClient, text: str, code: str) -> None:
+    with live.websocket_connect("/ws") as socket:
+        socket.send_text(text)
+        told = socket.receive_json()
+        assert (told["event"], told["data"]["code"]) == ("error", code)
+        socket.send_json({"action": "ping"})
+        assert socket.receive_json()["event"] == "pong"
+
+
+def test_a_client_has_only_so_many_sockets(live: TestClient) -> None:
+    with live.websocket_connect("/ws"), live.websocket_connect("/ws"):
+        with pytest.raises(WebSocketDenialResponse) as refused, live.websocket_connect("/ws"):
+            pass
+        assert (refused.value.status_code, refused.value.json()["code"]) == (429, "too_many_sockets")
+    with live.websocket_connect("/ws") as socket:
+        socket.send_json({"action": "ping"})
+        assert socket.receive_json()["event"] == "pong"
+
+
+def test_pages_of_other_origins_may_not_listen(live: TestClient) -> None:
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    with pytest.raises(WebSocketDenialResponse) as refused, live.websocket_connect("/ws", headers=elsewhere):
+        pass
+    assert refused.value.json()["code"] == "origin_refused"
+    with live.websocket_connect("/ws", headers={"Origin": "http://testserver"}) as socket:
+        socket.send_json({"action": "ping"})
+        assert socket.receive_json()["event"] == "pong"
+
+
+def test_who_listens_has_to_say_who_it_is(graph: Repository, launcher: Waiting) -> None:
+    context = open_context(Service(graph, launcher), launcher, told=credentials("key:read", ""))
+    with TestClient(create_app(context)) as client:
+        with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/ws"):
+            pass
+        assert refused.value.status_code == 401
+        for path, headers in (("/ws?api_key=key", {}), ("/ws", {"X-API-Key": "key"})):
+            with client.websocket_connect(path, headers=headers) as socket:
+                socket.send_json({"action": "ping"})
+                assert socket.receive_json()["event"] == "pong"
