@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -21,6 +22,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.twingraph.calling import Heard, placed, there
 from tests.twingraph.cargo import Colour, Pair, Point
@@ -28,6 +31,7 @@ from twingraph import envelope
 from twingraph.errors import PlatformError, RemoteError, TravelError
 from twingraph.placed import Raised
 from twingraph.placement import Placement
+from twingraph.platforms.worker import Reading, Writing
 
 VALUES = [
     None, True, -3, 10**30, 1.5, float("inf"), "ünï\ud800'\"\n$", b"\x00\xff", bytearray(b"a"), 1 + 2j, range(1, 9, 2),
@@ -49,6 +53,35 @@ def test_values_come_back_with_their_types() -> None:
     assert kinds == [type(each).__name__ for each in VALUES]
     assert named == {"at": {"deep": VALUES[-3:]}}
     assert values[23].tzinfo.key == "Europe/Berlin"
+
+
+ATOMS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.datetimes()
+    | st.dates() | st.times() | st.timedeltas() | st.decimals(allow_nan=False) | st.uuids()
+    | st.complex_numbers(allow_nan=False)
+)  # fmt: skip
+KEYS = st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.tuples(st.text(), st.integers())
+NESTED = st.recursive(
+    ATOMS,
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(KEYS, inner) | st.frozensets(KEYS),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(NESTED)
+def test_whatever_data_is_made_of_it_is_read_as_it_was(value: Any) -> None:
+    def refuse(each: Any) -> Any:
+        raise AssertionError(each)
+
+    read = Reading(refuse)(json.loads(json.dumps(Writing(refuse, refuse)(value))))
+    assert repr(read) == repr(value) if not holds_sets(value) else read == value
+
+
+def holds_sets(value: Any) -> bool:
+    """Whether the order of a repr means nothing."""
+    parts = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else ()
+    return isinstance(value, frozenset) or any(map(holds_sets, parts))
 
 
 def test_arrays_and_frames_travel_in_their_own_form() -> None:

@@ -23,6 +23,7 @@ import io
 import json
 import linecache
 import logging
+import math
 import os
 import select
 import signal
@@ -89,7 +90,7 @@ class Writing:
 
     def _list(self, values: list[Any]) -> list[Any]:
         kinds = set(map(type, values))
-        if kinds <= _SAME:
+        if kinds <= _SAME or (kinds == {float} and all(map(math.isfinite, values))):
             return list(values)  # it may change before it is sent
         return [self._at(index, each) for index, each in enumerate(values)]
 
@@ -218,13 +219,13 @@ def _data(value: Any, kind: type) -> dict[str, Any] | None:
 
 
 def _zoned(value: Any) -> dict[str, Any]:
-    return {"$datetime": [value.isoformat(), getattr(value.tzinfo, "key", None)]}
+    return {"$datetime": [value.isoformat(), getattr(value.tzinfo, "key", None), value.fold]}
 
 
 def _from_zoned(held: list[Any]) -> Any:
     from datetime import datetime
 
-    made = datetime.fromisoformat(held[0])
+    made = datetime.fromisoformat(held[0]).replace(fold=held[2])
     if held[1] is None:
         return made
     from zoneinfo import ZoneInfo
@@ -379,7 +380,7 @@ _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "builtins.range": lambda value: {"$range": [value.start, value.stop, value.step]},
     "datetime.datetime": _zoned,
     "datetime.date": lambda value: {"$date": value.isoformat()},
-    "datetime.time": lambda value: {"$time": value.isoformat()},
+    "datetime.time": lambda value: {"$time": [value.isoformat(), value.fold]},
     "datetime.timedelta": lambda value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
     "decimal.Decimal": lambda value: {"$decimal": str(value)},
     "fractions.Fraction": lambda value: {"$fraction": [value.numerator, value.denominator]},
@@ -424,7 +425,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "$range": lambda held: range(*held),
     "$datetime": _from_zoned,
     "$date": _iso("date"),
-    "$time": _iso("time"),
+    "$time": lambda held: _iso("time")(held[0]).replace(fold=held[1]),
     "$timedelta": _made("datetime", "timedelta"),
     "$decimal": _made("decimal", "Decimal"),
     "$fraction": _made("fractions", "Fraction"),
