@@ -10,13 +10,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.twingraph.executions.story import NOON, Story, hash_of
 from twingraph.errors import GraphError
+from twingraph.executions.lineage import lineage
 from twingraph.executions.recorder import Recorder
 from twingraph.executions.repository import Repository
+from twingraph.questions import ExecutionGraph
 
 KILLED = """
 import os, signal, sys
@@ -206,3 +209,99 @@ class RepositoryContract:
         nodes = graph.nodes("run-1")
         assert len(nodes) == 400
         assert {node.status for node in nodes} == {"completed"}
+
+    def test_executions_are_listed_by_what_is_wanted(self, recorder: Recorder, graph: Repository) -> None:
+        Story(recorder, "a", at=NOON).begin("birds").start("flap", labels={"team": "sky"}).fail("flap").end("failed")
+        Story(recorder, "b", at=NOON + 100).begin("birds", config={"labels": {"team": "sea"}}).whole("flap").end()
+        Story(recorder, "c", at=NOON + 200).begin("fish", kind="workflow").whole("swim", labels={"team": "sea"}).end()
+        Story(recorder, "d", at=NOON + 300).begin("script.py", kind="session").whole("swim")
+        recorder.flush()
+        asked = ExecutionGraph(graph)
+
+        def listed(**wanted: Any) -> tuple[str, int]:
+            page = asked.executions(**wanted)
+            return "".join(each.id for each in page.executions), page.total
+
+        assert listed() == ("dcba", 4)
+        assert listed(limit=2) == ("dc", 4)
+        assert listed(limit=2, offset=2) == ("ba", 4)
+        assert listed(limit=2, offset=9) == ("", 4)
+        assert listed(name="birds") == ("ba", 2)
+        assert listed(name="birds", status="failed") == ("a", 1)
+        assert listed(status="running") == ("d", 1)
+        assert listed(kind="workflow") == ("c", 1)
+        assert listed(labels={"team": "sea"}) == ("cb", 2)
+        assert listed(labels={"team": ""}) == ("cba", 3)
+        assert listed(labels={"team": "sea", "other": ""}) == ("", 0)
+        assert listed(since=NOON + 100, until=NOON + 200) == ("cb", 2)
+
+    def test_lineage_crosses_executions(self, recorder: Recorder, graph: Repository) -> None:
+        one = Story(recorder, "one").begin()
+        one.whole("load", outputs={"birds": ["owl", "duck"]})
+        one.whole("left", ["load"]).whole("right", ["load"]).whole("join", ["left", "right", "load"]).end()
+        two = Story(recorder, "two").begin().whole("use", parents=(one.hash("join"), "e" * 64)).end()
+        Story(recorder, "three", at=NOON + 100).begin().whole("load", outputs={"birds": ["owl", "duck"]}).whole(
+            "left", ["load"]
+        ).end()
+        asked = ExecutionGraph(graph)
+
+        def reached(*of: Any, **how: Any) -> list[tuple[str, int]]:
+            found = asked.lineage(*of, **how)
+            assert found.complete
+            told = [(f"{x.node.execution_id}/{x.node.node_id}" if x.node else "?", x.distance) for x in found.relatives]
+            return sorted(told, key=lambda each: (each[1], each[0]))
+
+        everything = [
+            ("two/use", 0), ("?", 1), ("one/join", 1), ("one/left", 2), ("one/load", 2), ("one/right", 2),
+        ]  # fmt: skip
+        assert reached("two/use") == everything
+        assert reached(two.hash("use")) == everything
+        assert reached(two.hash("use")[:10], depth=1) == everything[:3]
+        assert reached("latest/load") == [("three/load", 0)]
+        assert reached("one/left", "down") == [("one/left", 0), ("one/join", 1), ("two/use", 2)]
+        assert reached("one/load", "down", 1) == [
+            ("one/load", 0), ("one/join", 1), ("one/left", 1), ("one/right", 1),
+        ]  # fmt: skip
+        by_content = [("one/left", 0), ("three/left", 0), ("one/load", 1), ("three/load", 1)]
+        assert reached("one/left", same_content=True) == by_content
+        assert reached(hash_of("content", "left", "1", "")) == by_content
+        assert [node.execution_id for node in asked.makers(["owl", "duck"])] == ["one", "three"]
+        assert asked.makers(["owl"]) == asked.makers(3) == []
+        assert len(asked.lineage("two/use").edges) == 7
+        for wrong, complaint in [
+            ("one/none", "no node"), ("none/load", "No execution"), ("abc", "is no hash"), ("0" * 64, "No node and"),
+        ]:  # fmt: skip
+            with pytest.raises(GraphError, match=complaint):
+                asked.lineage(wrong)
+
+    def test_a_long_lineage_is_whole_or_says_that_it_is_not(self, recorder: Recorder, graph: Repository) -> None:
+        story = Story(recorder, "run").begin()
+        for at in range(1_200):
+            story.whole(f"step#{at}", [f"step#{at - 1}"] if at else [])
+        story.end()
+        asked = ExecutionGraph(graph)
+        found = asked.lineage("run/step#1199")
+        assert [each.distance for each in found.relatives] == list(range(1_200))
+        assert all(each.node for each in found.relatives)
+        cut = lineage(graph, [graph.node("run", "step#1199")], limit=10)
+        assert (len(cut.edges), cut.complete) == (10, False)
+
+    def test_components_are_counted_and_timed(self, recorder: Recorder, graph: Repository) -> None:
+        story = Story(recorder, "run").begin()
+        for at in range(1, 101):
+            usage = {"cpu_seconds": 0.5 * at, "peak_memory_bytes": 1e6 * at} if at <= 2 else {}
+            story.whole(f"flap#{at}", seconds=float(at), usage=usage)
+        story.start("flap#101").fail("flap#101").start("flap#102").finish("flap#102", reused=True)
+        story.whole("nested", kind="pipeline").start("sing").fail("sing").submit("eat").fail("eat", status="skipped")
+        recorder.flush()
+        asked = ExecutionGraph(graph)
+        (flap,) = asked.statistics("flap")
+        assert (flap.executions, flap.completed, flap.failed, flap.cached) == (101, 100, 1, 1)
+        assert flap.success_rate == 100 / 101
+        assert (flap.avg_duration, flap.p50_duration, flap.p95_duration, flap.p99_duration) == (50.5, 50.0, 95.0, 99.0)
+        assert (flap.avg_cpu, flap.avg_memory_bytes, flap.peak_memory_bytes) == (0.5, 1.5e6, 2e6)
+        eat, _, sing = asked.statistics()
+        assert (sing.component, sing.executions, sing.success_rate, sing.avg_duration) == ("sing", 1, 0.0, None)
+        assert (eat.executions, eat.skipped, eat.success_rate) == (0, 1, 0.0)
+        assert asked.statistics("flap#7")[0].executions == 1
+        assert asked.statistics("none") == asked.statistics("flap", since=NOON * 2) == []

@@ -35,3 +35,9 @@ class Heard(list[Event]):
 def heard() -> Heard:
     """A listener that keeps what it hears."""
     return Heard()
+
+
+@pytest.fixture
+def repository_root() -> Path:
+    """Where processes that tests start find the tests."""
+    return Path(__file__).resolve().parents[2]

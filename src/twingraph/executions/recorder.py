@@ -24,6 +24,7 @@ from twingraph.events import Event, ExecutionFinished, ExecutionStarted, NodeFai
 from twingraph.executions import machine
 from twingraph.executions.changes import Batch, Change, change
 from twingraph.executions.forks import importing
+from twingraph.executions.interrupted import mark_interrupted
 from twingraph.executions.objects import Objects
 from twingraph.executions.snapshot import restored
 from twingraph.executions.telling import named, reason
@@ -142,8 +143,7 @@ class Recorder:
         with self._opening:
             if self._repository is None:
                 opened = _repository_class(self.url)(self.url)
-                gone = [each.id for each in opened.unfinished(machine.host()) if _is_gone(each.pid, each.process)]
-                opened.interrupt(gone, time.time())
+                mark_interrupted(opened)
                 self._repository = opened
             return self._repository
 
@@ -266,10 +266,6 @@ class Recorder:
         self._begin()
         self._repository = repository  # whose connections were closed before
         self._fresh = {}
-
-
-def _is_gone(pid: int, process: str) -> bool:
-    return machine.process_of(pid) != process
 
 
 def _flush_at_the_end_of_a_child(recorder: Recorder) -> None:

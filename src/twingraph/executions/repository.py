@@ -108,6 +108,11 @@ class Repository:
         rows = self.read(query.where(child.c.execution_id == execution).order_by(child.c.key, found.c.parent))
         return [Edge(*row) for row in rows]
 
+    def contents(self, hashes: Iterable[str]) -> dict[str, str]:
+        """The content hashes of nodes by their hashes; those that are not recorded are left out."""
+        found = schema.nodes.c
+        return self._by(found.hash, found.content_hash, hashes)
+
     def attempts(self, execution: str, node: str) -> list[Attempt]:
         """The attempts of a node that failed and were followed by another."""
         found = schema.attempts
@@ -118,8 +123,12 @@ class Repository:
 
     def source(self, code_hash: str) -> str:
         """The text of the code with this hash; empty when it is not known."""
-        rows = self.read(select(schema.sources.c.text).where(schema.sources.c.code_hash == code_hash))
-        return str(rows[0][0]) if rows else ""
+        return self.sources([code_hash]).get(code_hash, "")
+
+    def sources(self, code_hashes: Iterable[str]) -> dict[str, str]:
+        """The texts of code by its hash."""
+        found = schema.sources.c
+        return self._by(found.code_hash, found.text, code_hashes)
 
     def logs(
         self,
@@ -190,6 +199,13 @@ class Repository:
         except SQLAlchemyError as error:
             where = named(self.url)
             raise GraphError(f"The execution graph at {where} cannot be read: {reason(error)}.") from error
+
+    def _by(self, key: Any, value: Any, keys: Iterable[str]) -> dict[str, str]:
+        """The values of one column by another that is among some keys."""
+        found: dict[str, str] = {}
+        for piece in _pieces(sorted(keys), 500):
+            found.update((row[0], row[1]) for row in self.read(select(key, value).where(key.in_(piece))))
+        return found
 
     def _put(self, connection: Connection, table: Table, key: tuple[str, ...], rows: Iterable[Row]) -> None:
         """Insert rows or, where one with the key is there, set the columns that are given."""
