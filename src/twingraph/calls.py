@@ -44,6 +44,8 @@ class Around(Protocol):
     tracker: Tracker
     contents: dict[str, str]
     listened: bool
+    keep: bool
+    repeat: Callable[[str, str, str], Mapping[str, Any] | None] | None
 
     def tell(self, event: Event) -> None:
         """Tell the listeners."""
@@ -161,16 +163,24 @@ class Call:
         args, kwargs = self.filled()
         component = self.component
         content, sure = self._started(args, kwargs)
-        if component.cache is not None and sure:
-            recalled = self.around.recall(content, component.cache.ttl)
-            if recalled is not None:
-                self._done(value_of(recalled), Outputs(recalled), 0.0, "cached")
-                return
+        recalled = self._recalled(content, sure)
+        if recalled is not None:
+            self._done(value_of(recalled), Outputs(recalled), 0.0, "cached")
+            return
         step = Step(self._attempt, component.name, self.retry)
         invocation = Invocation(self.node, step, None, tuple(map(Const, args)), (), kwargs)
         started = time.perf_counter()
         value = invoke(invocation, {}, (), self)
         self._done(value, outputs(value), time.perf_counter() - started, "completed")
+
+    def _recalled(self, content: str, sure: bool) -> Mapping[str, Any] | None:
+        """What a call like this gave before, where that is to be used again."""
+        around, cache = self.around, self.component.cache
+        if around.repeat is not None:
+            given = around.repeat(self.node, self.within, content)
+            if given is not None:
+                return given
+        return around.recall(content, cache.ttl) if cache is not None and sure else None
 
     def filled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with values in place of results; a result that failed is an `UpstreamFailedError`."""
@@ -206,7 +216,7 @@ class Call:
                 code_hash=code,
                 source=component.source,
                 inputs=inputs,
-                keep=component.cache is not None,
+                keep=around.keep or component.cache is not None,
             )
             around.tell(started)
         return content, sure

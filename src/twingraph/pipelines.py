@@ -10,6 +10,7 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any, overload
 
 from twingraph.calls import inside
@@ -65,7 +66,7 @@ class Pipeline:
         outer = current.get()
         if outer is not None:
             return self._nested(outer, args, kwargs)
-        return self._execute(args, kwargs, None, ()).result()
+        return execute(self._plan(args, kwargs)).result()
 
     def run(
         self, *args: Any, execution_id: str | None = None, listen: Listener | tuple[Listener, ...] = (), **kwargs: Any
@@ -78,21 +79,36 @@ class Pipeline:
             listen: called with each event of the execution.
             kwargs: what the function is called with, by name.
         """
-        return self._execute(args, kwargs, execution_id, listen if isinstance(listen, tuple) else (listen,))
+        heard = listen if isinstance(listen, tuple) else (listen,)
+        return execute(self._plan(args, kwargs, heard), execution_id)
+
+    def plan(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        max_parallel: int | None = None,
+        timeout: float | None = None,
+    ) -> Plan:
+        """What an execution of it is, to be given to `twingraph.runs.execute`.
+
+        Args:
+            inputs: what the function is called with, by name.
+            max_parallel: how many of its calls run at once, in place of what the pipeline says.
+            timeout: seconds that the execution may take, in place of what the pipeline says.
+        """
+        made = copy(self)
+        made.max_parallel = self.max_parallel if max_parallel is None else max_parallel
+        made.timeout = self.timeout if timeout is None else timeout
+        made._config = {**self._config, "max_parallel": made.max_parallel, "timeout": made.timeout}  # noqa: SLF001
+        return made._plan((), dict(inputs or {}))  # noqa: SLF001 - it is of this class
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
 
-    def _execute(
-        self,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        execution_id: str | None,
-        listen: tuple[Listener, ...],
-    ) -> Execution:
+    def _plan(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], listen: tuple[Listener, ...] = ()) -> Plan:
         inputs = self._inputs(args, kwargs)
         notified = (Notifier(self._channels, self.name),) if self._channels else ()
-        plan = Plan(
+        return Plan(
             self.name,
             lambda: resolved(self.fn(*args, **kwargs)),
             self._scope,
@@ -101,7 +117,6 @@ class Pipeline:
             graph=self._graph,
             listen=(*listen, *notified),
         )
-        return execute(plan, execution_id)
 
     def _nested(self, outer: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run it as a part of the pipeline around it."""

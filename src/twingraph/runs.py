@@ -19,7 +19,7 @@ from twingraph.calls import inside
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Event, ExecutionFinished, ExecutionStarted, Listener, NodeFailed
 from twingraph.handling import Ending
-from twingraph.scopes import Recall, Run, Scope, current, nothing_recalled
+from twingraph.scopes import Recall, Repeat, Run, Scope, current, nothing_recalled
 
 _PATIENCE = 10.0  # seconds that calls have to end and clean up, when an execution is over before them
 _SESSION_LIMIT = 10_000
@@ -167,6 +167,9 @@ class Plan:
         config: what was said about it, as it is recorded.
         graph: where it is recorded.
         listen: who else hears of it.
+        recall: where recorded results are found; by default in the graph that it is recorded in.
+        repeat: what nodes gave in an execution that this one repeats.
+        keep: whether all outputs are recorded whole, so that it can be repeated.
     """
 
     name: str
@@ -177,6 +180,9 @@ class Plan:
     config: Mapping[str, Any] = field(default_factory=dict)
     graph: Mapping[str, Any] = field(default_factory=dict)
     listen: tuple[Listener, ...] = ()
+    recall: Recall | None = None
+    repeat: Repeat | None = None
+    keep: bool = False
 
 
 class _Failures:
@@ -193,7 +199,8 @@ def execute(plan: Plan, id: str | None = None) -> Execution:  # noqa: A002 - it 
     """Run it from start to end. Only Ctrl-C and its like are raised; what the body raised is in the execution."""
     counted = _Failures()
     listeners, recall = observers(plan.graph, plan.listen)
-    run = Run(id or new_id(plan.kind), (*listeners, counted) if listeners else (counted,), recall)
+    heard = (*listeners, counted) if listeners else (counted,)
+    run = Run(id or new_id(plan.kind), heard, plan.recall or recall, plan.repeat, plan.keep)
     run.listened = bool(listeners)
     started = time.perf_counter()
     run.tell(

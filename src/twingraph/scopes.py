@@ -48,6 +48,8 @@ class Handling(Protocol):
 
 
 Recall = Callable[[str, float | None], Mapping[str, Any] | None]
+Repeat = Callable[[str, str, str], Mapping[str, Any] | None]
+"""What a node gave in the execution that is repeated: its id, the node that it is within, its content hash."""
 
 
 def nothing_recalled(_content: str, _seconds: float | None) -> Mapping[str, Any] | None:
@@ -58,10 +60,19 @@ def nothing_recalled(_content: str, _seconds: float | None) -> Mapping[str, Any]
 class Run:
     """One execution: what its scopes share."""
 
-    def __init__(self, id: str, listeners: tuple[Listener, ...] = (), recall: Recall = nothing_recalled) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - it is the execution's
+        listeners: tuple[Listener, ...] = (),
+        recall: Recall = nothing_recalled,
+        repeat: Repeat | None = None,
+        keep: bool = False,
+    ) -> None:
         self.id = id
         self.listened = bool(listeners)
         self.recall = recall
+        self.repeat = repeat
+        self.keep = keep
         self.tracker = Tracker()
         self.contents: dict[str, str] = {}
         self.calls: WeakValueDictionary[str, Call] = WeakValueDictionary()

@@ -213,28 +213,42 @@ class Workflow:
             listen: called with each event of the execution.
             more: further inputs.
         """
-        given = {**(inputs or {}), **more}
-        self._warn_of_unknown(given)
-        workflow = self if self._source is None else self._with(self._source, given)
-        return workflow._run(given, execution_id, listen if isinstance(listen, tuple) else (listen,))  # noqa: SLF001
-
-    def _run(self, given: Mapping[str, Any], execution_id: str | None, listen: tuple[Listener, ...]) -> Execution:
-        if not self._nodes:
-            raise ComponentError(f"Workflow {self.name!r} has no node: add one with add_component().")
-        results: dict[str, Result] = {}
-        plan = Plan(
-            self.name,
-            lambda: self._body(given, results),
-            self._scope,
-            kind="workflow",
-            inputs=given,
-            config={"max_parallel": self.max_parallel, "timeout": self.timeout},
-            graph=self._graph,
-            listen=listen,
-        )
-        done = execute(plan, execution_id)
+        plan, results = self._planned({**(inputs or {}), **more})
+        heard = listen if isinstance(listen, tuple) else (listen,)
+        done = execute(replace(plan, listen=heard), execution_id)
         outputs = {node: each.outputs for node, each in results.items() if each.done and each.error is None}
         return replace(done, node_outputs=outputs)
+
+    def plan(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        max_parallel: int | None = None,
+        timeout: float | None = None,
+    ) -> Plan:
+        """What an execution of it is, to be given to `twingraph.runs.execute`; arguments as for pipelines."""
+        made = copy(self)
+        made.max_parallel = self.max_parallel if max_parallel is None else max_parallel
+        made.timeout = self.timeout if timeout is None else timeout
+        return made._planned(dict(inputs or {}))[0]  # noqa: SLF001 - it is of this class
+
+    def _planned(self, given: Mapping[str, Any]) -> tuple[Plan, Mapping[str, Result]]:
+        """The plan, and the results that its nodes will have."""
+        if not self._nodes:
+            raise ComponentError(f"Workflow {self.name!r} has no node: add one with add_component().")
+        self._warn_of_unknown(given)
+        made = self if self._source is None else self._with(self._source, given)
+        results: dict[str, Result] = {}
+        plan = Plan(
+            made.name,
+            lambda: made._body(given, results),  # noqa: SLF001 - it is of this class
+            made._scope,  # noqa: SLF001
+            kind="workflow",
+            inputs=given,
+            config={"max_parallel": made.max_parallel, "timeout": made.timeout},
+            graph=made._graph,  # noqa: SLF001
+        )
+        return plan, results
 
     def _warn_of_unknown(self, inputs: Mapping[str, Any]) -> None:
         """An input that nothing takes is hardly meant."""
@@ -243,7 +257,7 @@ class Workflow:
         except ComponentError:
             return  # what is not there may take anything
         for name, near in unknown(inputs, nodes, () if self._source is None else self._source.params):
-            warnings.warn(f"Workflow {self.name!r}: no node takes an input {name!r}{near}", stacklevel=3)
+            warnings.warn(f"Workflow {self.name!r}: no node takes an input {name!r}{near}", stacklevel=4)
 
     def _with(self, source: FlowGraph, inputs: Mapping[str, Any]) -> Workflow:
         """The workflow whose flow has these parameters; what was added to it stays."""
