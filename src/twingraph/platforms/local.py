@@ -89,12 +89,13 @@ class _Job:
                     around.enter_context(logged(self._told))
                 if call.placement.environment:
                     around.enter_context(environment(call.placement.environment))
-                self._outcome = Returned(settled(call.fn(*call.args, **call.kwargs)))
+                outcome: Outcome = Returned(settled(call.fn(*call.args, **call.kwargs)))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits must hear of it
             trace = error.__traceback__
-            self._outcome = Raised(error.with_traceback(trace.tb_next if trace else None))
+            outcome = Raised(error.with_traceback(trace.tb_next if trace else None))
         if not self._left:
             call.usage({"cpu_seconds": time.thread_time() - started})
+        self._outcome = outcome
         self._running.release()
 
     def wait(self, seconds: float) -> Outcome | None:
