@@ -91,10 +91,18 @@ class Cluster:
                 wait(self.judged(error, doing))
         raise AssertionError
 
-    def stream(self, doing: str, method: Callable[..., Any], *arguments: Any, **told: Any) -> Any:
-        """An answer that comes piece by piece, as a `urllib3.HTTPResponse`; asked for once."""
+    def stream(self, doing: str, quiet: float, method: Callable[..., Any], *arguments: Any, **told: Any) -> Any:
+        """An answer that comes piece by piece, as a `urllib3.HTTPResponse`; asked for once.
+
+        Args:
+            doing: as in `ask`.
+            quiet: seconds without a piece after which the answer breaks off.
+            method: a method of the client.
+            arguments: what it takes.
+            told: what it takes by name.
+        """
         try:
-            return method(*arguments, _preload_content=False, _request_timeout=(_CONNECT, _READ), **told)
+            return method(*arguments, _preload_content=False, _request_timeout=(_CONNECT, quiet), **told)
         except Exception as error:  # noqa: BLE001 - as above
             raise self.judged(error, doing) from None
 

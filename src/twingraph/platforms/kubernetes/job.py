@@ -10,12 +10,13 @@ from twingraph.envelope import Frames, unpack
 from twingraph.errors import ComponentTimeoutError, PlatformError
 from twingraph.placed import Outcome, Placed, Raised
 from twingraph.platforms.kubernetes import pods
-from twingraph.platforms.kubernetes.cluster import Cluster, Refused
+from twingraph.platforms.kubernetes.cluster import Away, Cluster, Refused
 from twingraph.platforms.kubernetes.manifests import CONTAINER, image
 from twingraph.platforms.kubernetes.payload import Parcel
 
 _NO_POD, _NO_START, _LOOKS = 2.0, 10.0, 5.0  # seconds until events are asked for, and between two times
 _SETTLE = 10.0  # seconds in which a pod whose log is over is known to be over, too
+_QUIET = 120.0  # seconds without a line after which a log is asked for again: the connection may be dead
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds until a log is asked for again
 _MISSING, _GONE = 404, "its pod was deleted before it returned (evicted, preempted, or by somebody): run it again"
 
@@ -46,6 +47,7 @@ class Job:
         self._changed = threading.Condition()
         self._news = False
         self._pieces: list[bytes] = []
+        self._seen = 0
         self._following = False
         self._log_over = False
         self._log_error: PlatformError | None = None
@@ -85,14 +87,13 @@ class Job:
 
     def _follow(self) -> None:
         """Read the log to its end; where it breaks off it is read again, past what is known."""
-        seen, pause, since = 0, _FIRST_PAUSE, time.monotonic()
+        pause, since = _FIRST_PAUSE, time.monotonic()
         while not self._left:
+            before = self._seen
             try:
-                more = self._read(seen)
-                if self._settled():
+                if self._read() and self._settled():
                     break
-                if more > seen:
-                    seen, pause, since = more, _FIRST_PAUSE, time.monotonic()
+                pause, since = (pause if self._seen == before else _FIRST_PAUSE), time.monotonic()
             except PlatformError as error:
                 late = time.monotonic() - since > self.cluster.patience
                 if late or (isinstance(error, Refused) and (error.status == _MISSING or pods.over(self.pod))):
@@ -105,27 +106,30 @@ class Job:
             self._log_over = True
             self._notify()
 
-    def _read(self, seen: int) -> int:
-        """Take the log from a place on; returns how much of it is known when it ends."""
+    def _read(self) -> bool:
+        """Take the log from where it is not known any more; whether it came to its end, or broke off."""
         assert self.pod is not None
         name, doing = self.pod["metadata"]["name"], "give the log of a pod"
         method = self.cluster.core.read_namespaced_pod_log
-        answer = self.cluster.stream(doing, method, name, self.cluster.namespace, container=CONTAINER, follow=True)
+        told = {"container": CONTAINER, "follow": True}
+        answer = self.cluster.stream(doing, _QUIET, method, name, self.cluster.namespace, **told)
         place = 0
         try:
             for piece in answer.stream(1 << 16):
-                new = piece[max(seen - place, 0) :]
+                new = piece[max(self._seen - place, 0) :]
                 place += len(piece)
                 if new:
+                    self._seen = place
                     self._take(new)
-                    seen = place
                 if self._left:
                     break
-        except Exception as error:  # noqa: BLE001 - the boundary: a connection breaks in many ways
-            raise self.cluster.judged(error, doing) from None
+        except Exception as error:
+            if isinstance(self.cluster.judged(error, doing), Away):
+                return False
+            raise
         finally:
             answer.close()
-        return seen
+        return True
 
     def _take(self, piece: bytes) -> None:
         with self._changed:

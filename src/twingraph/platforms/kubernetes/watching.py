@@ -15,7 +15,7 @@ from twingraph.errors import PlatformError
 from twingraph.platforms.kubernetes.cluster import Away, Cluster, passes
 from twingraph.platforms.kubernetes.manifests import CALL, PROCESS
 
-_SECONDS = 40  # that one watch lasts; the client would give up at 60 without a word
+_SECONDS, _QUIET = 40, 60.0  # that one watch lasts, and after which one without an end is given up
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 
 
@@ -98,7 +98,7 @@ class Watching:
     def _watch(self, version: str) -> None:
         core, namespace = self._cluster.core, self._cluster.namespace
         told = {**self._told, "resource_version": version, "watch": True, "timeout_seconds": _SECONDS}
-        answer = self._cluster.stream("watch pods", core.list_namespaced_pod, namespace, **told)
+        answer = self._cluster.stream("watch pods", _QUIET, core.list_namespaced_pod, namespace, **told)
         try:
             rest = b""
             for piece in answer.stream(None):
