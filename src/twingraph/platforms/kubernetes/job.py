@@ -14,7 +14,7 @@ from twingraph.platforms.kubernetes.cluster import Away, Cluster, Refused
 from twingraph.platforms.kubernetes.manifests import CONTAINER, image
 from twingraph.platforms.kubernetes.payload import Parcel
 
-_NO_POD, _NO_START, _LOOKS = 2.0, 10.0, 5.0  # seconds until events are asked for, and between two times
+_NO_POD, _NO_START, _LOOKS = 2.0, 30.0, 5.0  # seconds until events are asked for, and between two times
 _SETTLE = 10.0  # seconds in which a pod whose log is over is known to be over, too
 _QUIET = 120.0  # seconds without a line after which a log is asked for again: the connection may be dead
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds until a log is asked for again
