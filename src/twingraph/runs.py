@@ -199,7 +199,7 @@ def execute(plan: Plan, id: str | None = None) -> Execution:  # noqa: A002 - it 
     """Run it from start to end. Only Ctrl-C and its like are raised; what the body raised is in the execution."""
     counted = _Failures()
     listeners, recall = observers(plan.graph, plan.listen)
-    heard = (*listeners, counted) if listeners else (counted,)
+    heard: tuple[Listener, ...] = (*listeners, counted)
     run = Run(id or new_id(plan.kind), heard, plan.recall or recall, plan.repeat, plan.keep)
     run.listened = bool(listeners)
     started = time.perf_counter()

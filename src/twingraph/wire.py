@@ -135,6 +135,18 @@ class Workflow(WorkflowSummary):
     warnings: list[str] = []
 
 
+class Schedule(Body):
+    """When a workflow starts by itself."""
+
+    schedule: str
+    timezone: str
+    misfire: str
+    next: list[Time]
+    last: Time | None = None
+    last_outcome: str | None = None
+    last_execution_id: str | None = None
+
+
 class Deleted(Body):
     """A workflow is gone; its executions stay."""
 

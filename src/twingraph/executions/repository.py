@@ -219,7 +219,7 @@ class Repository:
 
     def _add(self, connection: Connection, table: Table, rows: list[Row]) -> None:
         """Insert rows that are not there yet."""
-        statement = _insert_new(self.engine.dialect.name, table)
+        statement = insert_new(self.engine.dialect.name, table)
         key = [column.name for column in table.primary_key]
         rows = sorted(
             rows, key=lambda row: [row[name] for name in key]
@@ -238,7 +238,8 @@ def _upsert(dialect: str, table: Table, key: tuple[str, ...], columns: tuple[str
 
 
 @lru_cache(16)
-def _insert_new(dialect: str, table: Table) -> Any:
+def insert_new(dialect: str, table: Table) -> Any:
+    """The statement that inserts rows which are not there yet."""
     return _INSERT[dialect](table).on_conflict_do_nothing()
 
 

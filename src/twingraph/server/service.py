@@ -10,17 +10,19 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twingraph import wire
-from twingraph.executions import definitions, requests
+from twingraph.errors import ComponentError
+from twingraph.executions import definitions, fires, requests
 from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
 from twingraph.executions.repository import Repository
 from twingraph.executions.statistics import statistics
 from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
+from twingraph.server.timing import timing, told
 from twingraph.server.views import OVER, execution_of, graph_node, metrics_of, summary_of
 
 
@@ -44,6 +46,16 @@ class Service:
     def __init__(self, graph: Repository, launcher: Launcher) -> None:
         self.graph = graph
         self.launcher = launcher
+        self._changed: list[Callable[[], None]] = []
+
+    def on_change(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call this when a workflow changes; returns what ends that."""
+        self._changed.append(tell)
+        return lambda: self._changed.remove(tell)
+
+    def _tell(self) -> None:
+        for tell in tuple(self._changed):
+            tell()
 
     # ---- Workflows
 
@@ -66,6 +78,10 @@ class Service:
         definition = body.definition.model_dump(exclude_none=True)
         _check(definition)
         about = {**body.definition.metadata, **body.metadata.model_dump()}
+        try:
+            timing(about, body.name)
+        except ComponentError as error:
+            raise Problem(422, "schedule_not_valid", str(error)) from None
         tags = body.metadata.tags or list(about.get("tags") or [])
         put = definitions.put(
             self.graph,
@@ -83,7 +99,16 @@ class Service:
         if put is None:
             hint = "Read it again, and send its new ETag in If-Match."
             raise Problem(412, "version_changed", f"Workflow {id!r} was changed by somebody else meanwhile.", hint)
+        self._tell()
         return self._told(put[0]), put[1]
+
+    def schedule(self, id: str) -> wire.Schedule:  # noqa: A002
+        """When a workflow starts by itself."""
+        found = told(self._stored(id), fires.last(self.graph, id), time.time())
+        if found is None:
+            hint = "Write a cron expression into metadata.schedule."
+            raise Problem(404, "no_schedule", f"Workflow {id!r} does not start by itself.", hint)
+        return found
 
     def delete_workflow(self, id: str, expected: int | None = None) -> wire.Deleted:  # noqa: A002
         """Remove a workflow; its executions stay."""
@@ -116,17 +141,17 @@ class Service:
 
     def execute(self, body: wire.ExecutionBody, client: str = "", key: str = "") -> tuple[wire.Execution, bool]:
         """Ask for an execution; returns it, and whether it is new (a key that was used before gives what it gave)."""
-        told = body.model_dump_json()
+        text = body.model_dump_json()
         if key:
             before = requests.with_key(self.graph, client, key)
-            if before is not None and before.idempotency_body != told:
+            if before is not None and before.idempotency_body != text:
                 raise Problem(
                     422, "idempotency_key_reused", f"The Idempotency-Key {key!r} was used for another request.",
                     "Use a new key for each request.",
                 )  # fmt: skip
             if before is not None:
                 return self.execution(before.execution_id), False
-        asked = self._asked(body)._replace(client=client, idempotency_key=key, idempotency_body=told if key else "")
+        asked = self._asked(body)._replace(client=client, idempotency_key=key, idempotency_body=text if key else "")
         requests.ask(self.graph, [asked])
         self.launcher.wake()
         return _begun(asked), True

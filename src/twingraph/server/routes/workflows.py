@@ -67,6 +67,12 @@ def put_workflow(
     return made
 
 
+@router.get("/{workflow_id}/schedule", dependencies=[needs("read")], openapi_extra=said("read"), responses=_ERRORS)
+def get_schedule(cases: Cases, workflow_id: str) -> wire.Schedule:
+    """When a workflow starts by itself: the next times, and what came of the last."""
+    return cases.schedule(workflow_id)
+
+
 @router.delete("/{workflow_id}", dependencies=[needs("author")], openapi_extra=said("author"), responses=_CHANGED)
 def delete_workflow(cases: Cases, workflow_id: str, if_match: IfMatch = None) -> wire.Deleted:
     """Remove a workflow; its executions stay."""

@@ -1,0 +1,81 @@
+"""When a workflow starts by itself, as its metadata says: `schedule`, `timezone`, `misfire`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from lokki.frozen import frozen
+from twingraph import wire
+from twingraph.errors import ComponentError
+from twingraph.executions.definitions import Stored
+from twingraph.executions.fires import Fire
+from twingraph.schedules import Cron, cron
+
+_SHOWN = 5
+_MOST_MISSED = 1_000
+_MISFIRES = ("skip", "once")
+
+
+@frozen
+class Timing:
+    """When a workflow starts by itself."""
+
+    cron: Cron
+    zone: ZoneInfo
+    misfire: str
+
+    def after(self, moment: float, count: int = 1) -> list[float]:
+        """The next times after this one."""
+        times = self.cron.after(datetime.fromtimestamp(moment, self.zone))
+        return [next(times).timestamp() for _ in range(count)]
+
+    def between(self, moment: float, end: float) -> list[float]:
+        """The times after one moment until another, the last of them where there are very many."""
+        found: list[float] = []
+        for each in self.cron.after(datetime.fromtimestamp(moment, self.zone)):
+            if each.timestamp() > end:
+                break
+            found.append(each.timestamp())
+            if len(found) > _MOST_MISSED:
+                return self.between(end - 86_400, end) if end - moment > 86_400 else found[-1:]
+        return found
+
+
+def timing(metadata: Mapping[str, Any], workflow: str) -> Timing | None:
+    """What a workflow's metadata says of when it starts; a `ComponentError` for what cannot be meant."""
+    expression = metadata.get("schedule")
+    if not expression:
+        return None
+    made = cron(expression, workflow)
+    if made is None:
+        return None
+    named, misfire = metadata.get("timezone") or "UTC", metadata.get("misfire") or "skip"
+    try:
+        zone = ZoneInfo(str(named))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ComponentError(
+            f"Workflow {workflow!r}: there is no time zone {named!r}; write one such as Europe/Zurich."
+        ) from None
+    if misfire not in _MISFIRES:
+        raise ComponentError(f"Workflow {workflow!r}: misfire is 'skip' or 'once', not {misfire!r}.")
+    return Timing(made, zone, misfire)
+
+
+def told(stored: Stored, last: Fire | None, now: float) -> wire.Schedule | None:
+    """The schedule of a workflow, as the API tells it."""
+    when = timing(json.loads(stored.metadata or "{}"), stored.id)
+    if when is None:
+        return None
+    return wire.Schedule(
+        schedule=when.cron.expression,
+        timezone=str(when.zone),
+        misfire=when.misfire,
+        next=[wire.utc(each) for each in when.after(now, _SHOWN)],
+        last=None if last is None else wire.utc(last.due_at),
+        last_outcome=None if last is None else last.outcome,
+        last_execution_id=(last.execution_id or None) if last else None,
+    )
