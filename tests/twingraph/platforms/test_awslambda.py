@@ -143,6 +143,35 @@ def test_a_function_follows_its_settings_and_the_worker(account: LocalStack, pla
     assert after["Tags"]["twingraph:code"] == before["Tags"]["twingraph:code"] != "of another version"
 
 
+def test_a_role_that_was_made_just_now_is_waited_for(platform: Lambda, between: Relay) -> None:
+    said = {"message": "The role defined for the function cannot be assumed by Lambda."}
+    refused: list[Asked] = []
+
+    def at_first(asked: Asked) -> Reply | None:
+        if refused or asked.method != "POST" or not asked.path.endswith("/functions"):
+            return None
+        refused.append(asked)
+        return Reply(400, json.dumps(said).encode(), {"x-amzn-ErrorType": "InvalidParameterValueException"})
+
+    between.instead = at_first
+    assert called(platform, double, 4, config={**CONFIG, "function_name": "new", "endpoint": between.url}) == 8
+    assert len(refused) == 1
+
+
+def test_a_function_that_lambda_cannot_make_says_why(platform: Lambda, between: Relay) -> None:
+    said = {"State": "Failed", "StateReason": "The layer is gone.", "StateReasonCode": "InternalError"}
+
+    def failed(asked: Asked) -> Reply | None:
+        ready = asked.path.endswith("/configuration") and asked.method == "GET"
+        return Reply(200, json.dumps(said).encode()) if ready else None
+
+    between.instead = failed
+    with pytest.raises(
+        PlatformError, match=r"could not make the function 'failing' ready: The layer is gone\. Correct"
+    ):
+        called(platform, double, 4, config={**CONFIG, "function_name": "failing", "endpoint": between.url})
+
+
 def test_a_function_of_its_own_is_named_after_the_component(account: LocalStack, platform: Lambda) -> None:
     config = {key: value for key, value in CONFIG.items() if key != "function_name"}
     assert called(platform, double, 4, config=config, resources={"cpu": 1, "memory": "1G"}, timeout=50) == 8
@@ -160,6 +189,16 @@ def test_a_function_that_somebody_else_made_is_left_as_it_is(account: LocalStack
     with pytest.raises(PlatformError, match="'theirs' does not carry TwinGraph's worker: it answered") as raised:
         called(platform, double, 4, config={**CONFIG, "function_name": "theirs", "memory_size": 1024})
     assert "another function_name" in str(raised.value)
+    code = {"odd.py": b"def handler(event, context): raise KeyError(sorted(event)[0])"}
+    for name, handler, said in (
+        ("raising", "odd.handler", "does not carry TwinGraph's worker: it raised KeyError: 'answer'"),
+        ("broken", "missing.handler", "does not load .* its handler has to be TwinGraph's worker"),
+    ):
+        client.create_function(
+            FunctionName=name, Runtime="python3.13", Role=arn, Handler=handler, Code={"ZipFile": zipped(code)}
+        )
+        with pytest.raises(PlatformError, match=said):
+            called(platform, double, 4, config={"function_name": name})
     assert client.get_function_configuration(FunctionName="theirs")["MemorySize"] == 128
 
 

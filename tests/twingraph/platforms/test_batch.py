@@ -302,6 +302,25 @@ def test_jobs_that_wait_are_asked_about_together(platform: Batch, between: Relay
     assert all(len(set(each)) == len(each) for each in asked)
 
 
+def test_what_may_not_be_looked_at_is_told(platform: Batch, between: Relay) -> None:
+    config = {**CONFIG, "endpoint": between.url}
+    refused = Reply(
+        400,
+        json.dumps({"__type": "AccessDeniedException", "message": "You may not perform it"}).encode(),
+        {"Content-Type": "application/json", "x-amzn-ErrorType": "AccessDeniedException"},
+    )
+    between.instead = lambda asked: refused if "GetLogEvents" in asked.headers.get("X-Amz-Target", "") else None
+    heard = Heard()
+    assert called(platform, double, 4, config=config, image=IMAGE, heard=heard) == 8
+    ((level, line),) = heard.lines
+    assert level == "warning"
+    assert line.startswith("The log in /aws/batch/job cannot be read: ")
+
+    between.instead = lambda asked: refused if asked.path.endswith("/describejobs") else None
+    with pytest.raises(PlatformError, match=r"Could not ask Batch how jobs are: .* Allow it to the credentials in use"):
+        called(platform, double, 4, config=config, image=NOWHERE)
+
+
 def test_what_batch_cannot_do_is_said_at_the_call(aws: None) -> None:
     config = {"region": "eu-west-1", "bucket": "b", **CONFIG}
     for given, said in (

@@ -23,6 +23,8 @@ _FILE = "twingraph_worker.py"
 _CODE_TAG = "twingraph:code"
 _BUSY = "ResourceConflictException"  # it is there already, or somebody changes it just now
 _TRIES = 60  # while somebody changes it
+_NEW_ROLE = "cannot be assumed by Lambda"  # also said of a role that was made in the last seconds
+_ROLE_TRIES = 8
 
 
 @frozen
@@ -97,20 +99,30 @@ class _Change:
 
     def _created(self) -> bool:
         """Whether it was made here, and not by another process in between."""
-        wish = self._wish
-        tagged = tags(wish.labels, code=self._digest, component=wish.component)
-        try:
-            self._client.create_function(
-                FunctionName=wish.name,
-                Handler=HANDLER,
-                Code={"ZipFile": self._code()},
-                Description=f"Runs calls of TwinGraph's component {wish.component}"[:256],
-                Tags=tagged,
-                **{**wish.first, **wish.settings, "Role": wish.role},
-            )
-        except self._client.exceptions.ResourceConflictException:
-            return False
-        return True
+        from botocore.exceptions import ClientError
+
+        wish, pace = self._wish, Pace()
+        request = {
+            "FunctionName": wish.name,
+            "Handler": HANDLER,
+            "Code": {"ZipFile": self._code()},
+            "Description": f"Runs calls of TwinGraph's component {wish.component}"[:256],
+            "Tags": tags(wish.labels, code=self._digest, component=wish.component),
+            **wish.first,
+            **wish.settings,
+            "Role": wish.role,
+        }
+        for left in reversed(range(_ROLE_TRIES)):
+            try:
+                self._client.create_function(**request)
+                return True
+            except ClientError as error:
+                if code_of(error) == _BUSY:
+                    return False
+                if _NEW_ROLE not in str(error) or not left:
+                    raise
+            pace.wait()
+        raise AssertionError
 
     def _updated(self, found: Mapping[str, Any]) -> None:
         configuration = found["Configuration"]
