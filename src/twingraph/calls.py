@@ -86,6 +86,7 @@ class Call:
         self.result: Result | None = None
         self._args = args
         self._kwargs = kwargs
+        self._ended = False
         self._after: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._usage: dict[str, float] = {}
@@ -136,6 +137,8 @@ class Call:
 
     def fail(self, error: BaseException, status: str = "failed", seconds: float = 0.0) -> None:
         """It failed, was stopped, or was not run at all."""
+        if not self._ends():
+            return
         self.error = error
         name = type(error).__name__
         told = NodeFailed(
@@ -239,7 +242,20 @@ class Call:
         )
         return run(platform(placement.platform), call)
 
+    def abandon(self, why: Callable[[], BaseException]) -> None:
+        """The execution ends without this call, which may still be running somewhere: it counts as stopped."""
+        if not self.over.is_set():
+            self.fail(why(), "stopped")
+
+    def _ends(self) -> bool:
+        """Whether this is the first that is heard of its end."""
+        with self._lock:
+            first, self._ended = not self._ended, True
+        return first
+
     def _done(self, value: Any, given: Outputs, seconds: float, status: str) -> None:
+        if not self._ends():
+            return
         around = self.around
         around.tracker.gave(self.hash, value, given, self.component.code)
         if around.listened:

@@ -14,6 +14,7 @@ from lokki.cli import Parser, exiting
 from twingraph.commands.shared import Command
 
 _COMMANDS = {
+    "run": "run a pipeline, workflow or flow of a file",
     "list": "list executions",
     "show": "show an execution, or one node of it",
     "logs": "print what an execution logged",
@@ -21,6 +22,8 @@ _COMMANDS = {
     "lineage": "tell what led to a value or what it led to",
     "diff": "tell what differs between two executions",
     "stats": "tell how components do",
+    "doctor": "tell what is available here, and why not",
+    "keys": "make, list and revoke keys of a server",
 }
 """Each command with what the list of commands says of it; its module bears its name."""
 
@@ -33,7 +36,7 @@ def console(argv: Sequence[str] | None = None) -> None:
 def _carry_out(argv: list[str]) -> None:
     parser = Parser(
         prog="twingraph",
-        description="Ask the execution graph: what ran, what led to what, what changed.",
+        description="Run pipelines, and ask the execution graph: what ran, what led to what, what changed.",
         epilog="twingraph COMMAND --help explains a command. TWINGRAPH_HOME and TWINGRAPH_DB say which graph is asked.",
         allow_abbrev=False,
     )
@@ -74,3 +77,7 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("lokki-twingraph")
+
+
+if __name__ == "__main__":
+    console()

@@ -21,7 +21,7 @@ from twingraph.events import Event, ExecutionFinished, ExecutionStarted, Listene
 from twingraph.handling import Ending
 from twingraph.scopes import Recall, Repeat, Run, Scope, current, nothing_recalled
 
-_PATIENCE = 10.0  # seconds that calls have to end and clean up, when an execution is over before them
+_PATIENCE = 30.0  # seconds that calls have to end and clean up, when an execution is over before them
 _SESSION_LIMIT = 10_000
 _GRAPH_KEYS = ("graph_endpoint", "database", "record")
 

@@ -311,6 +311,7 @@ class Scope:
         deadline = None if seconds is None else time.monotonic() + seconds
         for call in list(self._open.values()):
             call.over.wait(None if deadline is None else max(deadline - time.monotonic(), 0))
+            call.abandon(self._why)
 
     def _over(self, call: Call) -> None:
         """A submitted call is over: one that failed is kept, for the end of the body."""

@@ -91,6 +91,14 @@ def moment(text: str) -> float:
         raise argparse.ArgumentTypeError(f"it takes 30m, 2h, 7d or a date such as 2026-11-29, not {text!r}") from None
 
 
+def duration(text: str) -> float:
+    """What an option that takes a length of time was given, in seconds: `30m`, `12h`, `7d`."""
+    found = re.fullmatch(r"(\d+)([smhdw])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"it takes 30m, 12h or 7d, not {text!r}")
+    return int(found[1]) * float(_UNITS[found[2]])
+
+
 def label(text: str) -> tuple[str, str]:
     """What an option that takes a label was given: `key=value`, or `key` for any value."""
     key, _, value = text.partition("=")
