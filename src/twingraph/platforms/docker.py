@@ -21,6 +21,7 @@ from lokki.runtime.failure import Cancelled
 from twingraph.envelope import pack
 from twingraph.errors import PlatformError, PlatformUnavailableError
 from twingraph.placed import Outcome, Placed, Raised
+from twingraph.platforms.docker_idle import Idle
 from twingraph.platforms.docker_options import HOST, OPTIONS, OWNER, Wanted, wanted
 from twingraph.platforms.docker_stream import Stream
 from twingraph.platforms.serving import BOOT, Hearing, first_frame, frame
@@ -42,7 +43,7 @@ class Docker:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._idle: dict[str, list[Container]] = {}
+        self._idle: Idle[Container] = Idle(_KEPT, _IDLE)
         self._pythons: dict[tuple[str, ...], str] = {}
         self._pulls: dict[str, threading.Lock] = {}
         self._init = True
@@ -61,7 +62,7 @@ class Docker:
             engine = self._engine
         key = want.key(call.component) if want.warm else ""
         hearing = Hearing(call)
-        while key and (kept := self._take(key)) is not None:
+        while key and (kept := self._idle.take(key)) is not None:
             if kept.send(body):
                 return Job(call, key, kept, hearing)
             kept.remove(call)
@@ -92,17 +93,13 @@ class Docker:
 
     def clear(self, job: Job) -> None:
         """Remove the container, or keep a warm one for later calls."""
-        if job.key and job.fit and self._keep(job.key, job.container):
+        if job.key and job.fit and self._idle.keep(job.key, job.container):
             return
         job.container.remove(job.call)
 
     def close(self) -> None:
         """Remove the containers that no call has."""
-        with self._lock:
-            idle = [each for several in self._idle.values() for each in several]
-            self._idle.clear()
-        for each in idle:
-            each.remove(None)
+        self._idle.close()
         if "_engine" in vars(self):
             self._engine.close()
 
@@ -128,27 +125,6 @@ class Docker:
             ) from error
         atexit.register(self.close)
         return engine
-
-    def _take(self, key: str) -> Container | None:
-        """An idle container; those that waited too long are removed."""
-        with self._lock:
-            several = self._idle.get(key, [])
-            taken = several.pop() if several else None
-            late = [each for more in self._idle.values() for each in more if each.since < monotonic() - _IDLE]
-            for more in self._idle.values():
-                more[:] = [each for each in more if each not in late]
-        for each in late:
-            each.remove(None)
-        return taken
-
-    def _keep(self, key: str, container: Container) -> bool:
-        with self._lock:
-            several = self._idle.setdefault(key, [])
-            if len(several) >= _KEPT:
-                return False
-            container.since = monotonic()
-            several.append(container)
-            return True
 
     def _made(self, engine: Any, call: Placed, want: Wanted) -> Container:
         """A container that runs, and was sent the worker."""
@@ -236,7 +212,6 @@ class Container:
         self._name = name
         self._id = made
         self._want = want
-        self.since = 0.0
 
     def send(self, body: bytes) -> bool:
         """Send a call; False when the container is no longer there."""
@@ -264,7 +239,7 @@ class Container:
         last = f" (it last said: {self.stream.last})" if self.stream.last else ""
         return PlatformError(f"{where} {how} before it returned{last}.")
 
-    def remove(self, call: Placed | None) -> None:
+    def remove(self, call: Placed | None = None) -> None:
         """Remove it with all that runs in it; what the engine says against that is told in the log."""
         import docker
 
