@@ -1,4 +1,4 @@
-"""The documentation is true: its programs run, its sessions print what they show, and docs/api.md is current and whole.
+"""The documentation is true: its programs run, its sessions print what they show, and the API pages are current.
 
 The language of a fenced block says what is done with it. `python` is a program and is run; one that calls `main(...)`
 is a flow file, which a session on the same page runs. `console` is a session: each line after `$ ` is run by a shell,
@@ -27,11 +27,15 @@ from typing import Any, NamedTuple
 import pytest
 
 import lokki
+import twingraph
 
 ROOT = Path(__file__).resolve().parents[1]
-API = ROOT / "docs" / "api.md"
+API = {lokki: ROOT / "docs" / "api.md", twingraph: ROOT / "docs" / "twingraph-api.md"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-DOCUMENTED = ("decorators", "graph", "policy", "events", "store", "runner", "config", "errors")
+DOCUMENTED = {
+    lokki: ("decorators", "graph", "policy", "events", "store", "runner", "config", "errors"),
+    twingraph: ("events", "errors"),
+}
 
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 PART = re.compile(r"\w+ part of (?P<file>\S+)")
@@ -157,15 +161,16 @@ def test_blocks_are_found_and_sessions_are_compared() -> None:
     assert settled(took) == "Run '<run>' at <time> took <seconds>\n"
 
 
-def test_the_api_page_is_current() -> None:
+@pytest.mark.parametrize(("package", "page"), API.items(), ids=lambda each: getattr(each, "__name__", ""))
+def test_the_api_page_is_current(package: ModuleType, page: Path) -> None:
     made = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "api"), "--print"],
+        [sys.executable, str(ROOT / "scripts" / "api"), "--print", package.__name__],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    assert made.stdout == API.read_text("utf-8"), "docs/api.md is out of date; renew it with: scripts/api"
+    assert made.stdout == page.read_text("utf-8"), f"docs/{page.name} is out of date; renew it with: scripts/api"
 
 
 def public(module: ModuleType) -> dict[str, Any]:
@@ -183,19 +188,21 @@ def public(module: ModuleType) -> dict[str, Any]:
 
 PUBLIC = {
     f"{module.__name__}.{name}": value
-    for module in (lokki, *(import_module(f"lokki.{room}") for room in DOCUMENTED))
+    for package, rooms in DOCUMENTED.items()
+    for module in (package, *(import_module(f"{package.__name__}.{room}") for room in rooms))
     for name, value in public(module).items()
 }
 
 
-def test_no_public_name_is_missing_from_the_api_page() -> None:
-    anchors = re.findall(r'<a id="([\w.]+)">', API.read_text("utf-8"))
+def test_no_public_name_is_missing_from_the_api_pages() -> None:
+    anchors = [each for page in API.values() for each in re.findall(r'<a id="([\w.]+)">', page.read_text("utf-8"))]
     assert sorted(PUBLIC.keys() - set(anchors)) == []
     assert sorted({each for each in anchors if anchors.count(each) > 1}) == []
 
 
-def test_a_link_within_the_api_page_leads_somewhere() -> None:
-    text = API.read_text("utf-8")
+@pytest.mark.parametrize("page", API.values(), ids=lambda page: page.stem)
+def test_a_link_within_an_api_page_leads_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
     assert set(re.findall(r"\]\(#([\w.]+)\)", text)) <= set(re.findall(r'<a id="([\w.]+)">', text))
 
 

@@ -149,7 +149,7 @@ class Component:
         try:
             self._bind(*args, **named)
         except TypeError as error:
-            raise TypeError(f"{self.name}() {error}{self._did_you_mean(named)}") from None
+            raise TypeError(f"{self.name}() {self._unknown(named) or error}") from None
         return args, named, parent_hashes(self.name, *given) if given else ()
 
     def by_place(self, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -170,10 +170,13 @@ class Component:
         # a class says itself what its inputs lack
         return self.signature.bind_partial if self.instance else self.signature.bind
 
-    def _did_you_mean(self, named: Mapping[str, Any]) -> str:
+    def _unknown(self, named: Mapping[str, Any]) -> str:
+        """What is wrong with arguments whose names are; that others are missing because of it needs no telling."""
         known = self.signature.parameters
-        unknown = [each for each in named if each not in known]
-        return nearest(unknown[0], known).rstrip("?") + "?" if unknown and nearest(unknown[0], known) else ""
+        names = [each for each in named if each not in known]
+        if not names or any(each.kind is each.VAR_KEYWORD for each in known.values()):
+            return ""
+        return f"got an unexpected keyword argument {names[0]!r}{nearest(names[0], known)}"
 
 
 @overload

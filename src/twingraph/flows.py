@@ -7,8 +7,11 @@ one, because a chain hands on one value.
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from lokki.chain import MapBlock, StepNode
@@ -190,8 +193,35 @@ def flow_of(
 
 
 def _as_step(runs: Component) -> StepNode:
-    retry = RetryConfig(runs.retry.retries, runs.retry.delay, runs.retry.backoff, runs.retry.max_delay)
-    return StepNode(Step(runs.fn, runs.name, retry))
+    return StepNode(Step(runs.fn, runs.name, _policy(runs)))
+
+
+def _policy(runs: Component) -> RetryConfig:
+    """The component's retries in the kernel's words, which know classes and a factor."""
+    retry = runs.retry
+    if retry.retries and retry.growth == "linear":
+        raise ComponentError(
+            f"Component {runs.name!r}: the waits of a flow's step grow by a factor, so backoff is 'exponential' or "
+            "'fixed' there, not 'linear'."
+        )
+    exceptions = tuple(_exception(runs, each) for each in retry.names) or (Exception,)
+    backoff = 1.0 if retry.growth == "fixed" else retry.backoff
+    return RetryConfig(retry.retries, retry.delay, backoff, retry.max_delay, exceptions)
+
+
+def _exception(runs: Component, name: str) -> type[BaseException]:
+    """The class of a name: of Python, of the component's module, or of the module that the name begins with."""
+    module, _, last = name.rpartition(".")
+    found: Any = getattr(runs.fn, "__globals__", {}).get(name, getattr(builtins, name, None))
+    if found is None and module:
+        with suppress(ImportError):
+            found = getattr(import_module(module), last, None)
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    raise ComponentError(
+        f"Component {runs.name!r}: a flow's step is tried again for classes of exceptions, and {name!r} is none "
+        "that can be found: import it in the component's module, or give the class itself."
+    )
 
 
 def _in_a_chain(

@@ -86,7 +86,7 @@ class Waited(Protocol):
 
 
 class Result(dict[str, Any]):
-    """The result of a call.
+    """The result of a call; made by calling a component.
 
     Attributes:
         hash: identifies the call.

@@ -10,9 +10,10 @@ from examples import birds, nested
 
 from lokki import LocalRunner, LokkiConfig, flow, step
 from lokki.config import LoggingConfig
+from lokki.graph import Call
 from tests.twingraph.conftest import Heard
 from tests.twingraph.test_component import CustomProcessor
-from twingraph import ComponentError, UpstreamFailedError, Workflow, component, register_component
+from twingraph import ComponentError, TransientError, UpstreamFailedError, Workflow, component, register_component
 from twingraph.events import ExecutionStarted, NodeFailed, NodeStarted
 
 
@@ -280,3 +281,21 @@ def test_what_is_not_a_chain_is_no_flow() -> None:
     wide = Workflow("wide").add_component("a", get_birds).add_component("b", get_birds)
     with pytest.raises(ComponentError, match="is not a chain"):
         wide.to_flow()
+
+
+def test_retries_come_along_into_a_flow() -> None:
+    def step_of(**policy: Any) -> Any:
+        runs = component(retry_policy={"max_attempts": 3, **policy})(get_birds.fn)
+        (node,) = Workflow("one").add_component("get", runs).to_flow()().nodes
+        assert isinstance(node, Call)
+        return node.step.retry
+
+    names = ["ConnectionError", "UpstreamFailedError", json.JSONDecodeError, "twingraph.errors.TransientError"]
+    made = step_of(exceptions=names, backoff="fixed", initial_delay=2)
+    assert (made.retries, made.delay, made.backoff) == (2, 2, 1.0)
+    assert made.exceptions == (ConnectionError, UpstreamFailedError, json.JSONDecodeError, TransientError)
+    assert (step_of().exceptions, step_of().backoff) == ((Exception,), 2.0)
+    with pytest.raises(ComponentError, match="'FarAwayError' is none that can be found"):
+        step_of(exceptions=["FarAwayError"])
+    with pytest.raises(ComponentError, match="not 'linear'"):
+        step_of(backoff="linear")
