@@ -118,7 +118,7 @@ def observers(graph: Mapping[str, Any], listen: Sequence[Listener]) -> tuple[tup
         listeners.append(recorder)
         recall = recorder.recall
     if graph.get("graph_endpoint"):
-        from twingraph.executions.gremlin import open_mirror  # type: ignore[import-not-found]
+        from twingraph.executions.gremlin import open_mirror
 
         listeners.append(open_mirror(graph["graph_endpoint"]))
     return tuple(listeners), recall
