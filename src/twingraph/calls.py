@@ -219,6 +219,7 @@ class Call:
                 code_hash=code,
                 source=component.source,
                 inputs=inputs,
+                resources=component.placement.resources,
                 keep=around.keep or component.cache is not None,
             )
             around.tell(started)

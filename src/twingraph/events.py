@@ -48,7 +48,8 @@ class NodeStarted(StepStarted):
     """A call begins to run. `within` is the node of the nested pipeline that it is part of.
 
     `parents` are the hashes of the calls that it follows. `content_hash` is the same for calls of the same code with
-    the same inputs; `code_hash` identifies the code and `source` is its text. `kind` is "component" or "pipeline".
+    the same inputs; `code_hash` identifies the code and `source` is its text. `resources` are those that were asked
+    for. `kind` is "component" or "pipeline".
     """
 
     hash: str = ""
@@ -63,6 +64,7 @@ class NodeStarted(StepStarted):
     source: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "component"
+    resources: Mapping[str, Any] = field(default_factory=dict)
     keep: bool = False  # whether the outputs must be kept whole, to be used again
 
 

@@ -28,7 +28,7 @@ def graph(twingraph_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rep
     recorder.close()
 
 
-@component(labels={"team": "birds"})
+@component(labels={"team": "birds"}, resources={"cpu": 1, "memory": "1G"})
 def load(source: str = "here") -> dict[str, Any]:
     return {"rows": [1, 2, 3], "source": source}
 
@@ -68,6 +68,7 @@ def test_a_run_is_in_the_graph_when_it_returns(graph: Repository) -> None:
         "slow_sum": "completed",
     }
     assert json.loads(nodes["load"].labels) == {"team": "birds"}
+    assert json.loads(nodes["load"].resources) == {"cpu": 1, "memory": "1G"}
     assert "ValueError: boo" in str(nodes["broken"].error)
     assert [(each.parent, each.child) for each in graph.edges(execution.id)] == [
         (nodes["load"].hash, nodes["slow_sum"].hash)

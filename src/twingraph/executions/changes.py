@@ -101,6 +101,7 @@ def _started(event: NodeStarted) -> Change:
         "started_at": event.at,
         "labels": _json(event.labels),
         "inputs": taken.text,
+        "resources": _json(event.resources),
         "attempts": 1,
     }
     return Change(event.run, event.node, columns, event.parents, event.source, event.labels, taken)

@@ -76,6 +76,7 @@ class Node(NamedTuple):
     cpu_seconds: float | None
     peak_memory_bytes: float | None
     usage: str
+    resources: str
 
 
 class Edge(NamedTuple):

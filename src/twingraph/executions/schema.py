@@ -93,6 +93,7 @@ nodes = Table(
     _float("cpu_seconds"),
     _float("peak_memory_bytes"),
     _text("usage"),
+    _text("resources"),  # what was asked for
     Index("nodes_by_id", "execution_id", "node_id", unique=True),
     Index("nodes_by_hash", "hash"),
     Index("nodes_by_content", "content_hash"),

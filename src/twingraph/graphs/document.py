@@ -36,6 +36,7 @@ def node_document(node: Node, outside: list[str], *, values: bool = False) -> di
         "attempts": node.attempts,
         "labels": parsed(node.labels),
         "usage": parsed(node.usage),
+        "resources": parsed(node.resources),
         "parents_outside": outside,
         "error": node.error,
         "error_type": node.error_type,

@@ -20,10 +20,12 @@ from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
 from twingraph.executions.repository import Repository
 from twingraph.executions.statistics import statistics
+from twingraph.graphs.document import document
+from twingraph.questions import ExecutionGraph
 from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
 from twingraph.server.timing import timing, told
-from twingraph.server.views import OVER, execution_of, graph_node, metrics_of, summary_of
+from twingraph.server.views import OVER, execution_of, metrics_of, summary_of
 
 
 class Launcher(Protocol):
@@ -271,14 +273,7 @@ class Service:
     def graph_of(self, id: str) -> wire.Graph:  # noqa: A002
         """The graph of an execution."""
         self._recorded(id)
-        nodes = self.graph.nodes(id)
-        names = {each.hash: each.node_id for each in nodes}
-        edges = [
-            wire.GraphEdge.model_validate({"from": names[each.parent], "to": names[each.child]})
-            for each in self.graph.edges(id)
-            if each.parent in names and each.child in names
-        ]
-        return wire.Graph(nodes=[graph_node(each) for each in nodes], edges=edges)
+        return wire.Graph.model_validate(document(ExecutionGraph(self.graph).run(id), values=True))
 
     def metrics(self, component: str) -> wire.ComponentMetrics:
         """How calls of a component went, by its name or the id of a node."""

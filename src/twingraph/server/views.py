@@ -8,7 +8,7 @@ from typing import Any
 
 from twingraph import wire
 from twingraph.executions import definitions, requests
-from twingraph.executions.records import Execution, Node, parsed
+from twingraph.executions.records import Execution, Node
 from twingraph.executions.snapshot import readable
 from twingraph.executions.statistics import Statistics
 
@@ -101,31 +101,6 @@ def _failure(recorded: Execution, node: Node | None) -> wire.Failure | None:
         type=recorded.error_type,
         node_id=node.node_id if node else None,
         traceback=(node.trace if node and node.trace else recorded.trace) or None,
-    )
-
-
-def graph_node(node: Node) -> wire.GraphNode:
-    """A call, as it is drawn."""
-    about: dict[str, Any] = {
-        "hash": node.hash,
-        "content_hash": node.content_hash,
-        "attempts": node.attempts,
-        "labels": parsed(node.labels),
-        "kind": node.kind,
-    }
-    about |= {"within": node.within} if node.within else {}
-    about |= {"inputs": readable(node.inputs)} if node.inputs else {}
-    about |= {"outputs": readable(node.outputs)} if node.outputs else {}
-    about |= {"error": node.error} if node.error else {}
-    return wire.GraphNode(
-        id=node.node_id,
-        label=node.component,
-        status=node.status,  # type: ignore[arg-type]  # the graph knows these words only
-        platform=node.platform,
-        started_at=wire.utc(node.started_at),
-        completed_at=wire.utc(node.finished_at),
-        duration=node.duration,
-        properties=about,
     )
 
 

@@ -12,7 +12,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Make the tables, and keep what resources a call asked for."""
+    op.add_column("nodes", _text("resources"))
     _workflows()
     _requests()
     _keys_and_fires()
