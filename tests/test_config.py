@@ -36,6 +36,8 @@ VARIABLES = [
     ("LOKKI_IMAGE_REPOSITORY", "docker.io", "aws.image_repository", "docker.io"),
     ("LOKKI_ECR_REPO_PREFIX", "1.ecr/birds", "aws.image_repository", "1.ecr/birds"),
     ("LOKKI_AWS_REGION", "eu-west-1", "aws.region", "eu-west-1"),
+    ("AWS_REGION", "eu-west-2", "aws.region", "eu-west-2"),
+    ("AWS_DEFAULT_REGION", "eu-west-3", "aws.region", "eu-west-3"),
     ("LOKKI_AWS_ENDPOINT", "http://localhost:4566", "aws.endpoint", "http://localhost:4566"),
     ("AWS_ENDPOINT_URL", "http://localhost:4567", "aws.endpoint", "http://localhost:4567"),
     ("LOKKI_AWS_PREFIX", "/team/a/", "aws.prefix", "team/a"),
@@ -56,7 +58,7 @@ VARIABLES = [
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project to stand in, an empty home, and no variable that lokki reads."""
     for name in [*os.environ]:
-        if name.startswith("LOKKI_") or name == "AWS_ENDPOINT_URL":
+        if name.startswith("LOKKI_") or name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
             monkeypatch.delenv(name)
     for name in ("home/.lokki", "project"):
         (tmp_path / name).mkdir(parents=True)
@@ -158,6 +160,30 @@ def test_the_first_of_two_variables_counts_unless_it_is_empty(
     assert value_of(load_config(), path) == "http://first"
     monkeypatch.setenv(first, " ")
     assert value_of(load_config(), path) == "http://second"
+
+
+def test_the_region_of_all_aws_tools_counts_where_neither_a_file_nor_lokkis_variable_has_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def region() -> tuple[str, str]:
+        config = load_config()
+        return config.aws.region, config.origins["aws.region"]
+
+    found = [region()]
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    found.append(region())
+    monkeypatch.setenv("AWS_REGION", "eu-west-2")
+    found.append(region())
+    (project / "lokki.toml").write_text('[aws]\nregion = "eu-north-1"\n')
+    found.append(region())
+    monkeypatch.setenv("LOKKI_AWS_REGION", "eu-west-1")
+    assert [*found, region()] == [
+        ("us-east-1", "default"),
+        ("eu-west-3", "$AWS_DEFAULT_REGION"),
+        ("eu-west-2", "$AWS_REGION"),
+        ("eu-north-1", "lokki.toml"),
+        ("eu-west-1", "$LOKKI_AWS_REGION"),
+    ]
 
 
 def test_an_empty_variable_leaves_the_file_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """Where settings come from: files and the environment become one frozen `LokkiConfig`.
 
 Each source is read into a layer, its names and values checked there, so that an error can say where it is written.
-The layers are merged, lowest first: the user's file, the project's file, the environment. `describe` and `reference`
-explain the outcome and the keys.
+The layers are merged, lowest first: variables of all AWS tools, the user's file, the project's file, lokki's own
+variables. `describe` and `reference` explain the outcome and the keys.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ Layer = tuple[dict[str, Any], dict[str, Any]]  # values by the path of their key
 def load_config(script: str | os.PathLike[str] | None = None) -> LokkiConfig:
     """The defaults, overridden by the user's file, then the project's file, then the environment.
 
+    A variable of all AWS tools, such as AWS_REGION, counts where no file says anything.
+
     The project's file is in the current directory or, when there is none, beside `script`.
     """
     values: dict[str, Any] = {}
@@ -88,6 +90,8 @@ def _markdown_row(key: Key) -> str:
 
     env, old = (" or ".join(f"`{name}`" for name in names) for names in (key.env, key.old))
     notes = [key.about, key.rule("`"), old and f"older name: {old}"]
+    usual = " or ".join(f"`{name}`" for name in key.usual)
+    env += f"; in no file: {usual}" if usual else ""
     cells = [f"`{key.path}`", f"`{json.dumps(key.default)}`", env, "; ".join(filter(None, notes))]
     return f"| {' | '.join(cells)} |"
 
@@ -136,9 +140,10 @@ def _flat_origins(origins: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _layers(script: str | os.PathLike[str] | None, warnings: list[str]) -> Iterator[Layer]:
     """Lowest first. A file is named as its user knows it."""
     beside_script = os.path.dirname(os.fspath(script)) if script else ""
+    yield _from_environment({key.path: key.usual for key in _KEYS})
     yield from _from_first_file((("~/.lokki", os.path.expanduser("~/.lokki")),), warnings)
     yield from _from_first_file((("", ""), (beside_script, beside_script)), warnings)
-    yield _from_environment()
+    yield _from_environment({key.path: key.env for key in _KEYS})
 
 
 def _from_first_file(places: tuple[tuple[str, str], ...], warnings: list[str]) -> Iterator[Layer]:
@@ -150,11 +155,12 @@ def _from_first_file(places: tuple[tuple[str, str], ...], warnings: list[str]) -
                 return
 
 
-def _from_environment() -> Layer:
+def _from_environment(variables: Mapping[str, tuple[str, ...]]) -> Layer:
+    """What variables say, by the path of their key; the first that is set counts."""
     values: dict[str, Any] = {}
     marks: dict[str, Any] = {}
     for key in _KEYS:
-        for name in key.env:
+        for name in variables[key.path]:
             text = os.environ.get(name, "").strip()
             if text and key.path not in values:
                 marks[key.path] = f"${name}"

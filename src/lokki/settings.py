@@ -23,6 +23,7 @@ class Key:
     default: Any  # its type is the type of the key: one of those above
     about: str
     env: tuple[str, ...] = ()  # the first that is set counts; for texts, whole numbers and lists
+    usual: tuple[str, ...] = ()  # variables of all AWS tools, which count where no file says anything
     old: tuple[str, ...] = ()  # what older files call it; the first that is given counts
     choices: tuple[str, ...] = ()  # read in any case, kept in this one
     low: int = 0
@@ -140,7 +141,9 @@ class AwsConfig(Section):
         env=("LOKKI_IMAGE_REPOSITORY", "LOKKI_ECR_REPO_PREFIX"),
         old=("aws.ecr_repo_prefix", "ecr_repo_prefix"),
     )
-    region: str = _key("us-east-1", "AWS region", env=("LOKKI_AWS_REGION",))
+    region: str = _key(
+        "us-east-1", "AWS region", env=("LOKKI_AWS_REGION",), usual=("AWS_REGION", "AWS_DEFAULT_REGION")
+    )
     endpoint: str = _key(
         "",
         "address of an AWS stand-in such as LocalStack; empty means AWS itself",

@@ -4,6 +4,10 @@
   may be able to create one.
 - Of templates it drops `RetentionInDays` of log groups, and `EphemeralStorage` and `ReservedConcurrentExecutions` of
   functions. Resources of types that it does not know it reports as created; here they fail.
+- It removes the code of a function when it has got new one, while a call that came just before still starts a process
+  of the old code. AWS keeps it as long as it is in use; here it stays a minute longer.
+- It remembers every thread of every execution, and with that the stack of each: after some runs of a map of 1,000 items
+  no further thread can be started.
 - Each task of a state machine assumes the role again and makes a new client, each JSONPath is parsed again, and each
   call of a function becomes figures in CloudWatch. These take most of the time of a state that calls a small function.
 """
@@ -11,6 +15,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import SimpleNamespace
@@ -23,12 +29,21 @@ from localstack.runtime.server import twisted
 from localstack.services.cloudformation.engine.v2 import change_set_model_executor
 from localstack.services.cloudformation.resource_provider import OperationStatus, ProgressEvent
 from localstack.services.lambda_.invocation import version_manager
+from localstack.services.lambda_.invocation.lambda_models import S3Code
 from localstack.services.lambda_.resource_providers.aws_lambda_function import LambdaFunctionProvider
 from localstack.services.logs.resource_providers.aws_logs_loggroup import LogsLogGroupProvider
 from localstack.services.stepfunctions.asl.component.common.path import result_path
+from localstack.services.stepfunctions.asl.component.program import program
+from localstack.services.stepfunctions.asl.component.state.state_execution import execute_state
+from localstack.services.stepfunctions.asl.component.state.state_execution.state_map.iteration import (
+    inline_iteration_component,
+)
+from localstack.services.stepfunctions.asl.component.state.state_execution.state_parallel import branch_worker
 from localstack.services.stepfunctions.asl.utils import boto_client, json_path
+from localstack.services.stepfunctions.backend import execution_worker
 
 _CONNECTIONS = 100
+_OLD_CODE_SECONDS = 60.0
 Apply = Callable[[Mapping[str, Any], Any], None]
 
 
@@ -36,6 +51,8 @@ def install() -> None:
     """Correct the LocalStack that starts."""
     _listen_where_told()
     _follow_templates()
+    _keep_old_code()
+    _forget_threads()
     _be_quick()
 
 
@@ -95,12 +112,27 @@ def _limit(model: Mapping[str, Any], clients: Any) -> None:
         clients.lambda_.delete_function_concurrency(FunctionName=name)
 
 
+def _keep_old_code() -> None:
+    remove = S3Code.destroy
+
+    def later(self: Any) -> None:
+        timer = threading.Timer(_OLD_CODE_SECONDS, remove, [self])
+        timer.daemon = True
+        timer.start()
+
+    S3Code.destroy = later
+
+
+def _forget_threads() -> None:
+    for room in (program, execute_state, execution_worker, inline_iteration_component, branch_worker):
+        room.TMP_THREADS = deque(maxlen=0)
+
+
 def _be_quick() -> None:
     for room in (json_path, result_path):
         room.parse = lru_cache(maxsize=4096)(room.parse)
     boto_client.connect_to = _KnownRoles()
-    version_manager.record_cw_metric_invocation = _nothing
-    version_manager.record_cw_metric_error = _nothing
+    version_manager.start_thread = _unless_for_figures(version_manager.start_thread)
 
 
 class _KnownRoles:
@@ -118,5 +150,9 @@ class _KnownRoles:
         return SimpleNamespace(get_client=lru_cache(maxsize=None)(lambda service: factory.get_client(service=service)))
 
 
-def _nothing(**_: object) -> None:
-    pass
+def _unless_for_figures(start_thread: Callable[..., Any]) -> Callable[..., Any]:
+    def started(method: Any, *given: Any, name: str | None = None, **more: Any) -> Any:
+        for_figures = name is not None and name.startswith("record-cloudwatch-metric")
+        return None if for_figures else start_thread(method, *given, name=name, **more)
+
+    return started

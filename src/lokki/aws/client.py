@@ -135,7 +135,7 @@ def refusals(doing: str, kind: Callable[[str], AwsError] = AwsError) -> Iterator
 
 def from_refusal(error: Any, doing: str, kind: Callable[[str], AwsError] = AwsError) -> AwsError:
     """AWS's refusal as an error whose `code` is AWS's."""
-    code, said = code_of(error), error.response.get("Error", {}).get("Message", "")
+    code, said = code_of(error), error.response.get("Error", {}).get("Message") or ""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     hint = _HINTS.get(code) or (_later(error) if code in _BUSY or status >= _FAULT else "")
     made = kind(f"Could not {doing}: {said.rstrip('.') or code} ({code}). {hint}".rstrip())
