@@ -141,9 +141,7 @@ class AwsConfig(Section):
         env=("LOKKI_IMAGE_REPOSITORY", "LOKKI_ECR_REPO_PREFIX"),
         old=("aws.ecr_repo_prefix", "ecr_repo_prefix"),
     )
-    region: str = _key(
-        "us-east-1", "AWS region", env=("LOKKI_AWS_REGION",), usual=("AWS_REGION", "AWS_DEFAULT_REGION")
-    )
+    region: str = _key("us-east-1", "AWS region", env=("LOKKI_AWS_REGION",), usual=("AWS_REGION", "AWS_DEFAULT_REGION"))
     endpoint: str = _key(
         "",
         "address of an AWS stand-in such as LocalStack; empty means AWS itself",

@@ -109,10 +109,21 @@ class DeployedFlow:
         for first in range(0, len(events), 10_000):
             logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events[first : first + 10_000])
 
-    def start(self, name: str, **given: Any) -> None:
-        """Start an execution."""
+    def start(self, name: str, **given: Any) -> str:
+        """Start an execution; returns the ARN."""
         machine = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{self.name}"
-        self.client("stepfunctions").start_execution(stateMachineArn=machine, name=name, input=json.dumps(given))
+        begun = self.client("stepfunctions").start_execution(
+            stateMachineArn=machine, name=name, input=json.dumps(given)
+        )
+        return str(begun["executionArn"])
+
+    def stop(self, execution: str) -> tuple[int, int]:
+        """Stop an execution; returns when it began and ended, in milliseconds."""
+        states = self.client("stepfunctions")
+        states.stop_execution(executionArn=execution)
+        found = states.describe_execution(executionArn=execution)
+        began, ended = (int(found[each].timestamp() * 1000) for each in ("startDate", "stopDate"))
+        return began, ended
 
 
 def done(step: str, run: str, **more: Any) -> dict[str, Any]:

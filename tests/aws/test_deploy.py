@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -124,6 +125,36 @@ def test_a_stack_may_have_another_name(project: Project, moto_server: str) -> No
     out, _ = project.done("deploy", "--confirm", "--stack-name", f"{project.flow}-other")
     assert f"✓ Deployed stack '{project.flow}-other'" in out
     assert client(moto_server, "cloudformation").describe_stacks(StackName=f"{project.flow}-other")["Stacks"]
+
+
+def test_a_second_stack_of_a_flow_is_refused_before_anything_is_changed(deployed: Project, between: Between) -> None:
+    said = deployed.refused("deploy", "--confirm", "--stack-name", f"{deployed.flow}-other")
+    assert f"is deployed in us-east-1 already, as stack '{deployed.stack}', and an account has its functions" in said
+    assert said.count("\n") == 1
+    assert between.count("cloudformation (Create|Execute|Delete).*|s3 PUT .*") == 0
+
+
+def test_a_name_that_something_else_has_is_refused(project: Project, between: Between, moto_server: str) -> None:
+    logs, name = client(moto_server, "logs"), f"/aws/lambda/{project.flow}-flap_bird"
+    logs.create_log_group(logGroupName=name)
+    said = project.refused("deploy", "--confirm")
+    assert said == (
+        f"error: Log group '{name}' exists in us-east-1 already and does not belong to stack '{project.stack}': remove "
+        "it if nobody needs it, or rename the flow. Nothing was changed.\n"
+    )
+    assert between.count("cloudformation (Create|Execute|Delete).*|s3 PUT .*") == 0
+    logs.delete_log_group(logGroupName=name)
+    between.deployed(project)
+    logs.create_log_group(logGroupName=f"/aws/lambda/{project.flow}-unite_birds")
+    project.change("join_birds", "unite_birds")
+    assert "-unite_birds' exists in us-east-1 already" in project.refused("deploy", "--confirm")
+
+
+def test_names_that_may_not_be_looked_at_are_left_to_cloudformation(project: Project, between: Between) -> None:
+    denied = Reply(400, b'{"__type": "AccessDeniedException", "message": "no"}')
+    between.replies["logs DescribeLogGroups"] = between.replies["states DescribeStateMachine"] = lambda: denied
+    out, _ = project.done("deploy", "--confirm")
+    assert OUTPUT.search(out)
 
 
 def test_parameters_become_defaults(project: Project) -> None:
@@ -482,11 +513,13 @@ def test_a_flow_lives_on_localstack(own_account: LocalStack, at_home: Path) -> N
     project.change("flappy", "happy")
     out, _ = project.done("deploy", "--confirm")
     assert "The new code is live in all 3 functions." in out
+    assert "nothing changes" in project.done("deploy")[0]  # once CloudFormation has recorded that
     assert result_of(own_account, out, bucket) == "happy goose, happy duck"
-    settled(own_account, project.stack)
-    assert "nothing changes" in project.done("deploy")[0]
 
-    project.done("destroy", "--confirm", "--data")
+    project.change("happy", "flappy")
+    project.done("deploy", "--confirm")
+    out, _ = project.done("destroy", "--confirm", "--data")  # likewise
+    assert f"✓ Removed stack '{project.stack}'" in out
     assert own_account.client("lambda").list_functions()["Functions"] == []
     assert own_account.client("stepfunctions").list_state_machines()["stateMachines"] == []
     assert own_account.client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] == 0
@@ -496,14 +529,52 @@ def test_a_flow_lives_on_localstack(own_account: LocalStack, at_home: Path) -> N
 def test_a_creation_that_fails_on_localstack_is_explained_and_made_good(own_account: LocalStack, at_home: Path) -> None:
     project = Project(at_home / "project", {"LOKKI_AWS_REGION": REGION})
     project.settings["LOKKI_ARTIFACT_BUCKET"] = f"{project.flow}-data"
-    taken = f"/aws/lambda/{project.flow}-flap_bird"
-    own_account.client("logs").create_log_group(logGroupName=taken)
-    said = project.refused("deploy", "--confirm")
+    where = {"LocationConstraint": REGION}
+    own_account.client("s3").create_bucket(Bucket=f"{project.flow}-data", CreateBucketConfiguration=where)
+    logs, taken = own_account.client("logs"), f"/aws/lambda/{project.flow}-flap_bird"
+    here, there = pty.openpty()
+    process = project.start("deploy", stdin=there)
+    assert process.stdout
+    shown = ""
+    while not shown.endswith("(y/N)") and (letter := process.stdout.read(1)):
+        shown += letter
+    logs.create_log_group(logGroupName=taken)  # by somebody who is quicker
+    os.write(here, b"y\n")
+    _, said = process.communicate(timeout=100)
+    os.close(here)
+    os.close(there)
+    assert process.returncode == 1
     assert re.search(rf"error: Stack '{project.stack}' failed: log of step flap_bird: .*exist", said)
-    own_account.client("logs").delete_log_group(logGroupName=taken)
+    assert f"Log group '{taken}' exists in {REGION} already" in project.refused("deploy", "--confirm")
+    logs.delete_log_group(logGroupName=taken)
     out, said = project.done("deploy", "--confirm")
     assert f"Removed what was left of stack '{project.stack}'." in said
     assert OUTPUT.search(out)
+
+
+@pytest.mark.localstack
+def test_a_second_stack_of_a_flow_is_refused_and_removing_what_there_is_of_one_leaves_the_first(
+    own_account: LocalStack, at_home: Path
+) -> None:
+    project = Project(at_home / "project", {"LOKKI_AWS_REGION": REGION})
+    project.settings["LOKKI_ARTIFACT_BUCKET"] = f"{project.flow}-data"
+    project.done("deploy", "--confirm")
+    said = project.refused("deploy", "--confirm", "--stack-name", "second")
+    assert said == (
+        f"error: Flow '{project.flow}' is deployed in {REGION} already, as stack '{project.stack}', and an account has "
+        f"its functions and its state machine once in a region: deploy with --stack-name {project.stack}, to another "
+        "--region, or rename the flow. Nothing was changed.\n"
+    )
+    stacks = own_account.client("cloudformation")
+    template = (project.folder / "lokki-build/template.yaml").read_text()
+    tags = [{"Key": "lokki:managed", "Value": "true"}]
+    stacks.create_stack(StackName="second", TemplateBody=template, Capabilities=["CAPABILITY_IAM"], Tags=tags)
+    settled(own_account, "second")
+    assert stacks.describe_stacks(StackName="second")["Stacks"][0]["StackStatus"] == "CREATE_FAILED"
+    project.done("destroy", "--confirm", "--stack-name", "second")
+    assert len(own_account.client("lambda").list_functions()["Functions"]) == 3
+    assert len(own_account.client("logs").describe_log_groups()["logGroups"]) == 3
+    assert project.done("invoke")[0] == "flappy goose, flappy duck\n"
 
 
 def result_of(account: LocalStack, out: str, bucket: str) -> Any:

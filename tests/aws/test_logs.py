@@ -244,6 +244,34 @@ def test_a_run_is_found_by_the_name_of_its_execution_and_sets_the_times(flow: De
     ]  # fmt: skip
 
 
+def test_executions_of_one_run_id_are_told_apart_by_their_names(flow: DeployedFlow, capsys: Capture) -> None:
+    names = [f"nightly-20260501-00000{at}-1a2b" for at in range(3)]
+    times = [flow.stop(flow.start(name, run_id="nightly")) for name in names]
+    for at, (began, ended) in enumerate(times):
+        flow.say("get", ((began + ended) // 2 - flow.base, done("get", "nightly", message=f"no. {at}")))
+    for at, name in enumerate(names):
+        assert lokki(capsys, "logs", flow.name, name).texts == [f"[INFO] get: no. {at}"]
+    assert lokki(capsys, "logs", flow.name, "nightly").texts == ["[INFO] get: no. 2"]
+
+
+REPEATED = "[ERROR] LookupError: LookupError: gone (in step 'flap', item 3: 'dodo')"
+TRACE = ["Traceback (most recent call last):", '  File "birds.py", line 4, in flap', "LookupError: gone"]
+OURS = '\rTraceback (most recent call last):\r  File "lokki/runtime/handler.py", line 91, in answer\r'
+
+
+@pytest.mark.parametrize("by_lambda", [[REPEATED, *TRACE, OURS], ["\r".join([REPEATED, *TRACE, OURS])]])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_error_is_told_once(flow: DeployedFlow, capsys: Capture, by_lambda: list[str], options: list[str]) -> None:
+    told = {**FAILURE, "run_id": "A", "error": "LookupError: gone"}
+    first = call("1", "thinking", "[ERROR] my own: gone", told, *by_lambda, at=10)
+    flow.say("flap", *first, *call("2", "[ERROR] gone too", at=40))
+    answer = lokki(capsys, "logs", flow.name, *options)
+    assert answer.out.count("birds.py") == 1
+    assert "handler.py" not in answer.out
+    for text in ("thinking", "my own: gone", "[ERROR] gone too", "END RequestId: 1", "REPORT RequestId: 1"):
+        assert answer.out.count(text) == 1
+
+
 # --- how lines look
 
 

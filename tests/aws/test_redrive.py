@@ -9,7 +9,7 @@ import pytest
 
 from lokki import flow, step
 from lokki.aws.client import Aws
-from lokki.aws.mending import forget, map_of
+from lokki.aws.mending import check_items, forget, map_of
 from lokki.commands.redrive import _items
 from lokki.config import LokkiConfig
 from lokki.errors import InvokeError
@@ -17,7 +17,7 @@ from lokki.runtime.layout import PARTIAL, RESULTS
 from lokki.settings import AwsConfig
 from lokki.store.s3 import S3Store
 from tests.aws.projects import Project
-from tests.localstack_server import REGION, LocalStack, settled
+from tests.localstack_server import REGION, LocalStack
 from tests.runtime.machine import Machine
 
 FLOCK = """
@@ -78,8 +78,8 @@ def test_a_run_is_mended_by_code_that_was_repaired(own_account: LocalStack, at_h
     out, _ = project.done("redrive", "--run", "spring", "--items", "0,5")
     assert out == "420\n"
     assert rung(log) == {"0": 1, "5": 1}
-    assert "has no results of items 77" in project.refused("redrive", "--run", "spring", "--items", "77")
-    settled(own_account, project.stack)
+    said = project.refused("redrive", "--run", "spring", "--items", "5-7")
+    assert said == "error: Run 'spring' has 6 items, 0 to 5, of 'ring': there is no item 6, 7 to run again.\n"
     project.done("destroy", "--confirm", "--data")
 
 
@@ -134,6 +134,22 @@ def test_what_was_made_of_items_goes_and_nothing_else(moto_server: str, bucket: 
     machine = Machine(graph, store=store)
     assert machine.execute("r2", run_id="r1", lokki_redrive=True, size=size) == 2 * sum(2 * x + 1 for x in range(7))
     assert machine.calls["increment"] == 1
+
+
+@pytest.mark.usefixtures("aws")
+def test_items_that_a_run_does_not_have_are_refused_with_those_that_it_has(moto_server: str, bucket: str) -> None:
+    graph = doubled_flow(n=3)
+    store = S3Store(moto_server, bucket=bucket, prefix="")
+    node = map_of(graph, {7})
+    with pytest.raises(InvokeError, match="Run 'r1' has no items of 'double', so there are no items 7 to run again"):
+        check_items(store, graph.name, "r1", node, {7})
+    machine = Machine(graph, store=store)
+    machine.execute("r1", n=3)
+    check_items(store, graph.name, "r1", node, {0, 2})
+    for _ in range(2):  # the second time with the manifest of a run that was mended
+        with pytest.raises(InvokeError, match="has 3 items, 0 to 2, of 'double': there is no item 3, 7 to run again"):
+            check_items(store, graph.name, "r1", node, {7, 1, 3})
+        machine.execute("r2", run_id="r1", lokki_redrive=True, n=3)
 
 
 def test_whose_items_are_meant_must_be_plain() -> None:

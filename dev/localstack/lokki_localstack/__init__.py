@@ -9,5 +9,6 @@
 | `batch`, `jobs`, `arrays`, `job_definition` | AWS Batch: its API, jobs, arrays of jobs, its resource in templates |
 | `maps`, `children` | the distributed map of Step Functions, and the executions that it starts |
 | `definitions` | what is read and checked of a state machine before LocalStack reads it |
+| `stacks` | what events and removals of CloudFormation lack |
 | `corrections` | what LocalStack accepts and does not do, and what it does slowly |
 """

@@ -24,9 +24,9 @@ class ProcessExecutor(RuntimeExecutorPlugin):
 @hooks.on_infra_start()
 def install() -> None:
     """Put into the LocalStack that starts what corrects it."""
-    from lokki_localstack import corrections, definitions, images, maps
+    from lokki_localstack import corrections, definitions, images, maps, stacks
 
-    for room in (corrections, definitions, images, maps):
+    for room in (corrections, definitions, images, maps, stacks):
         room.install()
 
 

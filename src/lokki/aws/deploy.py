@@ -17,7 +17,9 @@ from lokki.aws.checks import check_machine, check_ours
 from lokki.aws.client import Aws
 from lokki.aws.images import Shipping, image_tag
 from lokki.aws.live_code import renew
+from lokki.aws.names import check_names, names_in
 from lokki.aws.plan import Plan, compared, with_entries
+from lokki.aws.recording import RECORD, settled
 from lokki.aws.stacks import NEVER_CREATED, ONLY_PLANNED, ChangeSet, End, Event, Stack, State
 from lokki.aws.templates import FUNCTION, Template
 from lokki.aws.upload import LARGEST_SENT, Bucket, template_key
@@ -27,8 +29,7 @@ from lokki.errors import AwsError, DeployError
 from lokki.frozen import frozen
 
 _GOOD = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
-_RECORD = "lokki-code-"  # begins the names of change sets that only record what the functions have already
-_WHOLE = "lokki-"
+_WHOLE = "lokki-"  # begins the names of change sets
 Tell = Callable[[str], object]
 
 
@@ -95,6 +96,7 @@ class Deployer:
         self._shipping = Shipping(aws, bundle, build_dir, tell)
         self._text = bundle.files["template.yaml"]
         self._state: State | None = None
+        self._old: Template | None = None
         self._open: ChangeSet | None = None
         self._has_bucket = False
         self._began = ""  # what was set going in AWS, in words
@@ -126,6 +128,7 @@ class Deployer:
             self._tell(reasons.planned(self._state))
         elif self._state is not None:
             check_ours(self._stack, self._state, self._flow)
+        self._check_names()
 
     @property
     def lacks_bucket(self) -> bool:
@@ -164,7 +167,7 @@ class Deployer:
 
     def plan(self) -> Proposal:
         """What would change. CloudFormation is asked, where it can be."""
-        fresh = self._state is None or self._state.status in (*NEVER_CREATED, ONLY_PLANNED)
+        fresh = self._fresh
         parameters = self._parameters()
         new = self._template(parameters)
         old = None if fresh else self._deployed()
@@ -175,7 +178,7 @@ class Deployer:
         if self.remains or (self.lacks_bucket and len(self._text) > LARGEST_SENT):
             return Proposal(plan, None, code_only=False)
         fast = plan.code_only and not self._force
-        change_set = self._proposed(_RECORD if fast else _WHOLE, parameters, new=fresh)
+        change_set = self._proposed(RECORD if fast else _WHOLE, parameters, new=fresh)
         if change_set.empty:
             return Proposal(Plan((), plan.creates), change_set, code_only=False)
         whole = with_entries(plan, change_set.entries, new)
@@ -209,7 +212,7 @@ class Deployer:
         state = self._stack.state()
         self._began = ""
         if state is None:
-            raise DeployError(_gone(self.name))
+            raise DeployError(reasons.gone(self.name))
         place = new.outputs.get("CodeLocation", {}).get(
             "Value", ""
         )  # the stack names the earlier one while it is updated
@@ -231,19 +234,24 @@ class Deployer:
 
     # --- checks
 
+    @property
+    def _fresh(self) -> bool:
+        """Whether nothing is deployed that could be updated."""
+        return self._state is None or self._state.status in (*NEVER_CREATED, ONLY_PLANNED)
+
     def _settled(self) -> State | None:
-        """The state of the stack, once nothing is under way; our own record of new code is waited for."""
-        state = self._stack.state()
-        begun = self._stack.work(state.id) if state is not None and state.busy else None
-        if state is not None and state.busy and _records(state, begun):
-            self._tell("CloudFormation is still recording the code of the last deployment: waiting for it ...")
-            self._stack.watch(state.id, "", lambda _: None)
-            state = self._stack.state()
-        if state is not None and state.busy:
-            raise DeployError(reasons.under_way(state, begun, self._aws))
+        """The state of the stack, once nothing is under way."""
+        state = settled(self._aws, self._stack, DeployError, self._tell)
         if state is not None and (why := reasons.blocked(state, self._aws)):
             raise DeployError(why)
         return state
+
+    def _check_names(self) -> None:
+        """Refuse what CloudFormation would find out in the middle of a creation: a name that somebody else has."""
+        names, had = names_in(self._template(self._parameters())), {} if self._fresh else names_in(self._deployed())
+        names = {name: each for name, each in names.items() if name not in had}
+        if names:
+            check_names(self._aws, self.name, self._flow, names, self._stack.made if self._state else tuple)
 
     # --- templates
 
@@ -255,7 +263,9 @@ class Deployer:
 
     def _deployed(self) -> Template:
         assert self._state is not None
-        return Template(self._stack.template(), {**self._pseudo(), **self._state.parameters})
+        if self._old is None:
+            self._old = Template(self._stack.template(), {**self._pseudo(), **self._state.parameters})
+        return self._old
 
     def _pseudo(self) -> dict[str, str]:
         aws = self._aws
@@ -332,7 +342,7 @@ class Deployer:
         work = "creation" if proposal.plan.creates else "update"
         before, self._began = self._began, self._going_on(work)
         try:
-            self._stack.execute(change_set, f"{_RECORD if live else _WHOLE}{uuid.uuid4().hex[:12]}")
+            self._stack.execute(change_set, f"{RECORD if live else _WHOLE}{uuid.uuid4().hex[:12]}")
         except AwsError as error:
             if error.unsure:
                 before = f"It is not known whether AWS got so far: {self._began}"
@@ -354,7 +364,7 @@ class Deployer:
         if state is not None and state.busy:
             return DeployError(reasons.under_way(state, self._stack.work(state.id), self._aws))
         if state is None and not error.unsure:
-            return DeployError(_gone(self.name))
+            return DeployError(reasons.gone(self.name))
         if error.code in ("ChangeSetNotFound", "InvalidChangeSetStatus", "ValidationError"):
             return DeployError(f"Stack {self.name!r} was changed since the plan was made: deploy again. ({error})")
         return error
@@ -367,23 +377,11 @@ class Deployer:
         end: End = self._stack.watch(stack_id, after, tell)
         self._began = ""
         if end.state is None or end.status.startswith("DELETE_"):
-            raise DeployError(_gone(self.name))
+            raise DeployError(reasons.gone(self.name))
         if end.status not in _GOOD:
             raise DeployError(reasons.failed(end, self.name, names))
-
-
-def _records(state: State, begun: Event | None) -> bool:
-    """Whether the work on a stack only records code that the functions have already."""
-    return f"/{_RECORD}" in state.change_set or (begun is not None and begun.token.startswith(_RECORD))
 
 
 def _executed(state: State | None, change_set: ChangeSet) -> bool:
     """Whether the stack is what it is, or is becoming it, by this change set."""
     return state is not None and state.status != ONLY_PLANNED and state.change_set == change_set.id
-
-
-def _gone(name: str) -> str:
-    return (
-        f"Stack {name!r} was removed by somebody else while it was being deployed. What had been uploaded is still in "
-        "the bucket: deploy again."
-    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lokki.aws import reasons
 from lokki.aws.client import Aws, code_of, refusals
+from lokki.aws.recording import settled
 from lokki.aws.stacks import ONLY_PLANNED, Event, Stack, State
 from lokki.aws.templates import FUNCTION, JOB, MACHINE, Template
 from lokki.errors import AwsError, DestroyError
@@ -69,11 +70,10 @@ class Remover:
     def check(self) -> bool:
         """Whether there is a stack; an error for one that lokki did not make, or that is just being changed."""
         _ = self._aws.account
-        self._state = state = self._stack.state()
+        state = settled(self._aws, self._stack, DestroyError, self._tell, but=("DELETE_IN_PROGRESS",))
+        self._state = state
         if state is None:
             return False
-        if state.busy and state.status != "DELETE_IN_PROGRESS":
-            raise DestroyError(reasons.under_way(state, self._stack.work(state.id), self._aws))
         if state.status == ONLY_PLANNED:  # it has neither tags nor a template yet
             return True
         self._names = Template(self._stack.template(), state.parameters)

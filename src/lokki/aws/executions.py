@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -146,6 +146,38 @@ def find_execution(aws: Aws, machine: Machine, wanted: str, kind: Kind = AwsErro
         if each.run_id == wanted:
             return each
     raise kind(_unknown(machine, wanted, [*newest, *recent[_OPENED:]]))
+
+
+def beside(
+    aws: Aws, machine: Machine, run: Execution, within: timedelta, kind: Kind = AwsError
+) -> tuple[datetime | None, datetime | None]:
+    """When the execution before this one under the same run id ended, and when the one after it began.
+
+    Args:
+        within: how close they have to be to count.
+    """
+    near = [each for each in _near(listed(aws, machine, kind=kind), run) if _gap(each, run) <= within]
+    same = [each for each in opened(aws, near, kind) if each.run_id == run.run_id]
+    ended = [each.stopped for each in same if each.started < run.started and each.stopped is not None]
+    began = [each.started for each in same if each.started >= run.started]
+    return max(ended, default=None), min(began, default=None)
+
+
+def _near(newest_first: Iterable[Execution], run: Execution) -> Iterator[Execution]:
+    """The executions that began after a run, and some of those before it."""
+    earlier = 0
+    for each in newest_first:
+        earlier += each.started < run.started
+        if earlier > _OPENED:
+            return
+        if each.arn != run.arn:
+            yield each
+
+
+def _gap(other: Execution, run: Execution) -> timedelta:
+    """The time between two executions; nothing when they overlap."""
+    first, last = sorted((other, run), key=lambda each: each.started)
+    return max(timedelta(), last.started - first.stopped) if first.stopped is not None else timedelta()
 
 
 def arn_of(machine: Machine, name: str) -> str:

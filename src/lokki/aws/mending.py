@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from lokki.aws.client import refusals
+from lokki.aws.results import items_in
 from lokki.errors import InvokeError
 from lokki.graph import FlowGraph, Map
 from lokki.runtime.layout import PARTIAL, RESULTS
@@ -31,6 +32,19 @@ def map_of(graph: FlowGraph, items: Collection[int], step: str | None = None) ->
         raise InvokeError(f"Flow {graph.name!r} has {named}, so there are no items {listed} to run again.")
     steps = ", ".join(each.label for each in maps)
     raise InvokeError(f"Flow {graph.name!r} has several maps: say whose items with --step, one of {steps}.")
+
+
+def check_items(store: TransientStore, flow: str, run: str, node: Map, items: Collection[int]) -> None:
+    """Refuse items that the run's map does not have."""
+    total = items_in(store, folder(flow, run, node.over.node))
+    wrong = [each for each in sorted(items) if each >= total]
+    if not wrong:
+        return
+    listed = ", ".join(map(str, wrong))
+    if not total:
+        raise InvokeError(f"Run {run!r} has no items of {node.label!r}, so there are no items {listed} to run again.")
+    has = f"{total:,} items, 0 to {total - 1}" if total > 1 else "one item, 0"
+    raise InvokeError(f"Run {run!r} has {has}, of {node.label!r}: there is no item {listed} to run again.")
 
 
 def forget(

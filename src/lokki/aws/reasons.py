@@ -114,6 +114,14 @@ def failed(end: End, name: str, names: Template) -> str:
     return " ".join(each for each in (f"Stack {name!r} failed: {cause}.", hint, _now(end)) if each)
 
 
+def gone(name: str) -> str:
+    """That the stack is not there any more."""
+    return (
+        f"Stack {name!r} was removed by somebody else while it was being deployed. What had been uploaded is still in "
+        "the bucket: deploy again."
+    )
+
+
 def advice(reason: str) -> str:
     """What to do about a reason that AWS gives, if that is known."""
     return next((what for pattern, what in _ADVICE if re.search(pattern, reason)), "")

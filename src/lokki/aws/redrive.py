@@ -10,7 +10,7 @@ from collections.abc import Collection
 from lokki.aws.client import Aws
 from lokki.aws.executions import Execution, find_execution
 from lokki.aws.machines import Machine
-from lokki.aws.mending import forget, map_of
+from lokki.aws.mending import check_items, forget, map_of
 from lokki.aws.results import store_of
 from lokki.aws.start import start
 from lokki.errors import InvokeError
@@ -55,6 +55,7 @@ def redrive(
         node = map_of(graph, items, step)
         store = store_of(aws, machine, config)
         bucket, prefix = store.bucket, store.prefix
+        check_items(store, graph.name, run, node, items)
         gone = forget(aws.client("s3"), bucket, prefix, store, graph, run, node, items)
         if not gone and earlier.status == "SUCCEEDED":
             listed = ", ".join(map(str, sorted(items)))

@@ -91,6 +91,18 @@ def items_of(store: TransientStore, flow: str, execution: Execution, manifest: s
         children = [_entry(line) for line in store.blob(folder + MANIFEST).splitlines()]
         counts = [each["count"] for each in children if each]
         return sum(counts), max(counts, default=1)
+    return _whole(store, folder)
+
+
+def items_in(store: TransientStore, folder: str) -> int:
+    """How many items the result in a folder has, of which a map is made; none where it did not get so far."""
+    try:
+        return _whole(store, f"{folder}/")[0]
+    except MissingError:
+        return 0
+
+
+def _whole(store: TransientStore, folder: str) -> tuple[int, int]:
     try:
         return _ends(store, folder + LAYOUT)  # it was mended since
     except MissingError:

@@ -5,6 +5,7 @@ Nothing here knows flows. AWS's refusals become errors of the kind that the one 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,7 @@ ONLY_PLANNED = "REVIEW_IN_PROGRESS"
 NEVER_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
 """States of a stack that can only be removed."""
 _STACK = "AWS::CloudFormation::Stack"
+_EXISTS = re.compile(r"already ?exist", re.IGNORECASE)
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -204,6 +206,17 @@ class Stack:
             others = self._client().list_change_sets(StackName=self.name)["Summaries"]
             if all(each["StackId"] != there.id for each in others):
                 self._client().delete_stack(StackName=there.id)
+
+    def made(self) -> set[str]:
+        """The resources that the stack has made so far, or tried to; not those whose name somebody else had."""
+        with self._refusals("list what is in stack"):
+            found = self._client().describe_stack_resources(StackName=self.name)["StackResources"]
+        return {
+            each["LogicalResourceId"]
+            for each in found
+            if each["ResourceStatus"] != "DELETE_COMPLETE"
+            and not (each["ResourceStatus"] == "CREATE_FAILED" and _EXISTS.search(each.get("ResourceStatusReason", "")))
+        }
 
     def remove(self, stack_id: str = "") -> None:
         """Have CloudFormation remove the stack and all that is in it; by its id, no other one of that name."""

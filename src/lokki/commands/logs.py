@@ -60,7 +60,7 @@ def show_logs(flow: str, config: LokkiConfig, options: argparse.Namespace) -> No
     sources = log_sources(aws, machine, options.step)
     run = _run(aws, machine, options) if options.run else None
     if run is not None:
-        start, end = _of_execution(run, options, window)
+        start, end = _of_execution(aws, machine, run, options, window)
     run_id = run.run_id if run is not None else options.run
     text = JsonText() if options.json else LogText(coloured=_coloured())
     if options.tail:
@@ -82,11 +82,19 @@ def _run(aws: Aws, machine: Machine, options: argparse.Namespace) -> Execution |
 
 
 def _of_execution(
-    run: Execution, options: argparse.Namespace, given: tuple[datetime, datetime]
+    aws: Aws, machine: Machine, run: Execution, options: argparse.Namespace, given: tuple[datetime, datetime]
 ) -> tuple[datetime, datetime]:
-    """The times in which an execution logs, where no others are given."""
-    start = given[0] if options.start else run.started - _EARLY
-    end = given[1] if options.end or run.stopped is None else min(given[1], run.stopped + _AFTER)
+    """The times in which an execution logs, where no others are given: not those of its neighbours of that run id."""
+    from lokki.aws.executions import beside
+
+    before, after = beside(aws, machine, run, _AFTER, LogsError)
+    start, end = run.started - _EARLY, given[1]
+    if before is not None:
+        start = max(start, run.started - (run.started - before) / 2)
+    if run.stopped is not None:
+        end = min(end, run.stopped + _AFTER)
+        end = end if after is None else min(end, run.stopped + (after - run.stopped) / 2)
+    start, end = given[0] if options.start else start, given[1] if options.end else end
     return start, max(start, end)
 
 
@@ -97,12 +105,13 @@ def _read(
     run: str | None,
     text: Callable[[Line], str],
 ) -> None:
+    from lokki.aws.log_repeats import ToldOnce
     from lokki.aws.log_runs import OfRun
     from lokki.aws.logs import read
 
     lines: Iterator[Line] = read(aws, sources, _milliseconds(window[0]), _milliseconds(window[1]), _say)
     of_run = OfRun(run) if run else None
-    count = _print(of_run.picked(lines) if of_run else lines, text)
+    count = _print(ToldOnce().kept(of_run.picked(lines) if of_run else lines), text)
     if not count:
         whose = f"of run {run!r} " if run else ""
         complain(f"Nothing {whose}was logged between {_told(window[0])} and {_told(window[1])}.")
@@ -118,17 +127,18 @@ def _follow(
 ) -> None:
     import time
 
+    from lokki.aws.log_repeats import ToldOnce
     from lokki.aws.log_runs import OfRun
     from lokki.aws.logs import follow
 
-    of_run = OfRun(run) if run else None
+    of_run, once = OfRun(run) if run else None, ToldOnce()
     try:
         for lines in follow(aws, sources, _milliseconds(start), _say, time.sleep):
-            _print(of_run.known(lines) if of_run else lines, text)
+            _print(once.kept(of_run.known(lines) if of_run else lines), text)
             sys.stdout.flush()
     except KeyboardInterrupt:
         if of_run:
-            _print(of_run.rest(), text)
+            _print(once.kept(of_run.rest()), text)
         sys.stdout.flush()
         sys.exit(INTERRUPTED)
 
