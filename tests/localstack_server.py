@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
+from tests import aws_calls
 from tests.moto_server import OTHERS
 
 VARIABLE = "LOKKI_TEST_LOCALSTACK"
@@ -75,11 +76,16 @@ def localstack() -> LocalStack:
 
 
 @pytest.fixture
-def own_account(localstack: LocalStack, at_home: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStack:
-    """An account in which nothing is yet, and an environment that leads to it and to no other."""
+def own_account(localstack: LocalStack, at_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalStack]:
+    """An account in which nothing is yet, and an environment that leads to it and to no other.
+
+    What the commands of the test ask of AWS must be allowed by the policy that the documentation gives a deployer.
+    """
     own = new_account(localstack)
     lead_to(own, monkeypatch)
-    return own
+    monkeypatch.setenv(aws_calls.VARIABLE, str(at_home / "calls"))
+    yield own
+    assert aws_calls.refused(at_home / "calls", own.account, REGION) == []
 
 
 def new_account(localstack: LocalStack) -> LocalStack:

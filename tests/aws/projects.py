@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from tests.aws_calls import recording
 from tests.builder.projects import write
 from tests.moto_server import LOST, Asked, Relay, Reply, refusal
 
@@ -75,7 +76,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "watch.py", *arguments],
             cwd=self.folder,
-            env={**own, **self.settings},
+            env={**own, **recording(), **self.settings},
             text=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
