@@ -24,6 +24,7 @@ from twingraph.placed import Placed, unheard
 from twingraph.platforms.base import platform, run
 from twingraph.results import Outputs, Result, outputs, value_of
 from twingraph.retries import Retries
+from twingraph.revealing import refers, revealed
 
 if TYPE_CHECKING:
     from twingraph.decorators import Component
@@ -170,6 +171,8 @@ class Call:
         if recalled is not None:
             self._done(value_of(recalled), Outputs(recalled), 0.0, "cached")
             return
+        if refers(args, kwargs):
+            args, kwargs = revealed(args, kwargs)
         step = Step(self._attempt, component.name, self.retry)
         invocation = Invocation(self.node, step, None, tuple(map(Const, args)), (), kwargs)
         started = time.perf_counter()

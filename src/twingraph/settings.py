@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from lokki.frozen import frozen
 from twingraph.errors import GraphError
@@ -44,6 +45,21 @@ def load_settings(home: str | None = None, database: str | None = None) -> Setti
     api_keys, jwt_secret, rate_limit = (os.environ.get(f"TWINGRAPH_{each}", "") for each in _OF_SERVERS)
     origins = tuple(filter(None, (each.strip() for each in os.environ.get("TWINGRAPH_ORIGINS", "").split(","))))
     return Settings(folder, url, _recording(), api_keys, jwt_secret, rate_limit, origins)
+
+
+def secret(name: str) -> str | None:
+    """A secret by its name: `TWINGRAPH_SECRET_<NAME>`, else the file of that name in the folder `TWINGRAPH_SECRETS`."""
+    if not re.fullmatch(r"\w+", name, re.ASCII):
+        raise GraphError(f"The name of a secret has letters, digits and underscores only, not {name!r}.")
+    found = os.environ.get(f"TWINGRAPH_SECRET_{name}")
+    folder = os.environ.get("TWINGRAPH_SECRETS")
+    if found is not None or not folder:
+        return found
+    try:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return None
 
 
 def sqlite_url(path: str) -> str:
