@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, overload
 
-from twingraph.calls import inside
+from twingraph.calls import inside, results_in
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Listener, NodeFailed, NodeFinished, NodeStarted
 from twingraph.handling import Ending, handling
 from twingraph.lineage import new_hash
 from twingraph.notifications import Notifier, channels
-from twingraph.results import Result, outputs
+from twingraph.results import Result, outputs, told
 from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute, inside_of
 from twingraph.schedules import Cron, cron
 from twingraph.scopes import Run, Scope, current
@@ -106,7 +106,7 @@ class Pipeline:
         return f"<pipeline {self.name}>"
 
     def _plan(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], listen: tuple[Listener, ...] = ()) -> Plan:
-        inputs = self._inputs(args, kwargs)
+        inputs = told(self._inputs(args, kwargs))
         notified = (Notifier(self._channels, self.name),) if self._channels else ()
         return Plan(
             self.name,
@@ -121,10 +121,11 @@ class Pipeline:
     def _nested(self, outer: Scope, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run it as a part of the pipeline around it."""
         outer.check()
-        inputs = self._inputs(args, kwargs)
+        inputs = told(self._inputs(args, kwargs))
         run, node, mark, within = outer.run, outer.run.node_id(self.name), new_hash(), inside.get()
         started = time.perf_counter()
-        parents = run.tracker.sources((*args, *kwargs.values()))
+        handed = dict.fromkeys(each.hash for each in results_in(args, kwargs))
+        parents = tuple(handed) or run.tracker.sources((*args, *kwargs.values()))
         run.tell(
             NodeStarted(
                 run.id, node, hash=mark, component=self.name, parents=parents, within=within, at=time.time(),
@@ -137,10 +138,9 @@ class Pipeline:
         except BaseException as error:
             kind = type(error).__name__
             seconds = time.perf_counter() - started
-            told = NodeFailed(run.id, node, 0, seconds, f"{kind}: {error}", "", hash=mark, kind=kind, at=time.time())
-            run.tell(told)
+            run.tell(NodeFailed(run.id, node, 0, seconds, f"{kind}: {error}", "", hash=mark, kind=kind, at=time.time()))
             raise
-        given = outputs(value)
+        given = told(dict(outputs(value)))
         run.tracker.gave(mark, value, {}, None)
         seconds = time.perf_counter() - started
         run.tell(NodeFinished(run.id, node, 0, seconds, hash=mark, outputs=given, at=time.time()))

@@ -235,3 +235,15 @@ class Result(dict[str, Any]):
         if not self.done:
             return f"<Result of {self.node}, not done yet>"
         return f"<Result of {self.node}, {dict.__getitem__(self, 'status')}: {dict.__getitem__(self, 'outputs')!r}>"
+
+
+def told(value: Any) -> Any:
+    """The value with what results gave in their place, as it is recorded; for one on its way nobody waits."""
+    kind = type(value)
+    if kind is Result:
+        return dict(dict.__getitem__(value, "outputs")) if value.done else repr(value)
+    if kind is list or kind is tuple:
+        return kind(map(told, value))
+    if kind is dict:
+        return {name: told(each) for name, each in value.items()}
+    return value

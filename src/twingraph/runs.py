@@ -19,6 +19,7 @@ from twingraph.calls import inside
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Event, ExecutionFinished, ExecutionStarted, Listener, NodeFailed
 from twingraph.handling import Ending
+from twingraph.results import told
 from twingraph.scopes import Recall, Repeat, Run, Scope, current, nothing_recalled
 
 _PATIENCE = 30.0  # seconds that calls have to end and clean up, when an execution is over before them
@@ -223,7 +224,7 @@ def execute(plan: Plan, id: str | None = None) -> Execution:  # noqa: A002 - it 
             made.status,
             seconds,
             error_text,
-            outputs=made.outputs,
+            outputs=told(made.outputs),
             failed_nodes=counted.count,
             kind=type(made.error).__name__ if made.error else "",
             trace=trace,

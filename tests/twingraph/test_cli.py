@@ -167,7 +167,7 @@ def test_lineage(typed: Typed) -> None:
 
 
 def test_diff(typed: Typed) -> None:
-    assert "It begins with count: code. 1 nodes are the same." in typed("diff", "run-1", "run-2")
+    assert "It begins with count: code. 1 node is the same." in typed("diff", "run-1", "run-2")
     assert typed("diff", "latest", "latest") == "The same: 3 nodes.\n"
     (found,) = objects(typed("diff", "run-1", "run-2", "--json"))
     assert (found["first"], [each["node"] for each in found["differences"]]) == ("count", ["count", "sing"])

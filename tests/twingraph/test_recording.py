@@ -99,6 +99,29 @@ def test_a_result_that_is_too_old_is_not_used(graph: Repository) -> None:
     assert ran == [1, 2, 1]
 
 
+def test_results_are_recorded_as_what_they_gave(graph: Repository) -> None:
+    @pipeline
+    def inner(loaded: Any) -> Any:
+        return slow_sum(loaded["rows"])
+
+    @pipeline
+    def outer(source: str) -> Any:
+        waiting = load.submit(source)  # nobody may wait for it where its execution is being told of
+        return {"inner": inner(waiting), "all": [waiting]}
+
+    execution = outer.run("there")
+    run = graph.find(execution.id)
+    gave = {"total": 6, "by": {"$tuple": [1]}}
+    assert json.loads(run.outputs) == {"inner": gave, "all": [{"rows": [1, 2, 3], "source": "there"}]}
+    nodes = {each.node_id: each for each in graph.nodes(execution.id)}
+    assert (nodes["load"].hash, nodes["inner"].hash) in [(each.parent, each.child) for each in graph.edges(run.id)]
+    assert json.loads(nodes["inner"].outputs) == gave
+    assert json.loads(graph.find(pipeline(name="one")(load).run().id).outputs) == {
+        "rows": [1, 2, 3],
+        "source": "here",
+    }
+
+
 def test_changed_code_is_run_again(graph: Repository) -> None:
     made = {}
     for body in ("x + 1", "x + 1  # the same", "x + 2"):

@@ -23,11 +23,16 @@ def _run(options: argparse.Namespace) -> None:
         print_json({"same": found.same, "first": first and first.node, "differences": different})
         return
     if not found.differences:
-        print(f"The same: {found.same} nodes.")
+        print(f"The same: {_count(found.same)}.")
         return
     print_table(("NODE", "DIFFERS IN", ""), map(_row, found.differences))
     if first is not None:
-        print(f"\nIt begins with {first.node}: {' and '.join(first.reasons)}. {found.same} nodes are the same.")
+        same = f"{_count(found.same)} {'is' if found.same == 1 else 'are'} the same"
+        print(f"\nIt begins with {first.node}: {' and '.join(first.reasons)}. {same}.")
+
+
+def _count(nodes: int) -> str:
+    return f"{nodes} node{'' if nodes == 1 else 's'}"
 
 
 def _row(told: Difference) -> tuple[str, ...]:

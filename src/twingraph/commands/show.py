@@ -82,7 +82,7 @@ def _node_lines(graph: ExecutionGraph, run: RunGraph, node: Node) -> Iterator[st
         yield f"after     {', '.join(parents)}"
     for name, values in (("labels", parsed(node.labels)), ("used", parsed(node.usage))):
         if values:
-            yield f"{name:9} {', '.join(f'{key}={value}' for key, value in values.items())}"
+            yield f"{name:9} {', '.join(f'{key}={_short(value)}' for key, value in values.items())}"
     for attempt in graph.repository.attempts(node.execution_id, node.node_id):
         yield f"attempt   {attempt.attempt + 1}: {attempt.error}"
     yield from _values("inputs", readable(node.inputs))
@@ -104,6 +104,10 @@ def _values(name: str, values: dict[str, Any]) -> Iterator[str]:
     for at, (key, value) in enumerate(values.items()):
         text = json.dumps(value, ensure_ascii=not unicode_out())
         yield f"{name if not at else '':9} {key} = {text if len(text) <= _LONGEST else text[: _LONGEST - 3] + '...'}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
 
 
 def _error(error: str, trace: str) -> Iterator[str]:

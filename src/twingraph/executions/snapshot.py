@@ -26,6 +26,7 @@ OBJECT_ROOM = 1 << 20
 _SHORT_PICKLE = 4_096
 _TELLING = 8  # characters; a shorter value, such as 3 or true, is found by nobody
 _DEEPEST = 40
+_RESULTS = "twingraph.results"  # what is defined there is a dict with manners; it is not asked to wait for anything
 _HUGE_INT = 10_000  # bits; JSON refuses longer ones
 _ENOUGH_LOOKS = 2_000
 _SHOWN = 120
@@ -134,8 +135,8 @@ class _Walk:
     def _container(self, kind: type, value: Any, depth: int) -> Any:
         if depth > _DEEPEST:
             raise _Other
-        if kind is dict:
-            return self._mapping(value, depth + 1)
+        if kind is dict or kind.__module__ == _RESULTS:
+            return self._mapping(value if kind.__name__ != "Result" else dict.__getitem__(value, "outputs"), depth + 1)
         if kind is list or kind is tuple:
             self._take(2 * len(value) + 2)
             held = [self._plain(each, depth + 1) for each in value]
