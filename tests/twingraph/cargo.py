@@ -120,7 +120,7 @@ def fibonacci(n: int) -> int:
 
 
 def even(n: int) -> bool:
-    if n in {"no", "number", "at", "all"}:
+    if str(n) in {"no", "number", "at", "all"}:
         raise ValueError(n)
     return n == 0 or odd(n - 1)
 
