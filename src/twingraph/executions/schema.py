@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
 
-VERSION = "0002"
+VERSION = "0003"
 """The revision in `migrations` that the tables here are the result of."""
 
 metadata = MetaData()
@@ -97,7 +97,17 @@ nodes = Table(
     Index("nodes_by_id", "execution_id", "node_id", unique=True),
     Index("nodes_by_hash", "hash"),
     Index("nodes_by_content", "content_hash"),
-    Index("nodes_by_component", "component"),
+    Index(
+        "nodes_by_component",
+        "component",
+        "status",
+        "duration",
+        "started_at",
+        "cpu_seconds",
+        "peak_memory_bytes",
+        "node_id",
+        "kind",
+    ),
 )
 
 edges = Table(

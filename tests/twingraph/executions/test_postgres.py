@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from tests.contracts.migrations import MigrationsContract
 from tests.contracts.repository import RepositoryContract
 
 
 class TestPostgres(RepositoryContract):
+    @pytest.fixture
+    def url(self, postgres: str) -> str:
+        return postgres
+
+
+class TestPostgresMigrations(MigrationsContract):
     @pytest.fixture
     def url(self, postgres: str) -> str:
         return postgres
