@@ -30,6 +30,13 @@ _KEPT = ("__file__", "__doc__")
 Json = dict[str, Any]
 
 
+class _Packing(Writing):
+    """Values as JSON; a step is a function here, and not the data that it also is."""
+
+    def _kept(self, value: Any, kind: type) -> Any:
+        return self.other(value) if _component(value) is not None else super()._kept(value, kind)
+
+
 class Luggage:
     """What travels with a call: `listed` grows as values are added."""
 
@@ -38,7 +45,7 @@ class Luggage:
         self.listed: list[Json] = []
         self._known: dict[int, int] = {}
         self._kept: list[Any] = []  # what is known by its id must live on
-        self._write = Writing(self._class, self._other)
+        self._write = _Packing(self._class, self._other)
 
     def value(self, value: Any, where: str) -> Any:
         """A value that the function uses, as JSON; `where` says which in the words of the error."""
@@ -62,7 +69,7 @@ class Luggage:
                 self._reach(sys.modules[kind.__module__], (kind.__qualname__.partition(".")[0],))
             return {"$pickle": _pickled(each)}
 
-        writing = Writing(self._class, other)
+        writing = _Packing(self._class, other)
         with self._named(where, value):
             return writing(value)
 

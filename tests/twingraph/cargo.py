@@ -6,13 +6,16 @@ import functools
 import logging
 import re
 import xml.etree.ElementTree  # noqa: ICN001 - this is what binds `xml` alone
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from os import environ
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, NewType, TypeVar
 
+from lokki import step
+from twingraph import component
 from twingraph.base import BaseComponent
 
 T = TypeVar("T")
@@ -78,6 +81,28 @@ class Threshold(BaseComponent):
 
     def execute(self, data: list[int], *, scale: int = 1) -> dict[str, Any]:
         return {"kept": [each * scale for each in data if each > self.limit]}
+
+
+Spot = namedtuple("Spot", ["x", "y"], defaults=[0])
+Metres = NewType("Metres", int)
+loop: list[Any] = []
+loop.append(loop)
+
+
+@component(platform="docker")
+def placed_elsewhere(x: int) -> int:
+    return x + LIMIT
+
+
+@step
+def stepped(x: int) -> int:
+    return x + 1
+
+
+def relative() -> int:
+    from .cargo import LIMIT as HERE  # noqa: TID252 - it is what is tested
+
+    return HERE
 
 
 class Tagging(type):

@@ -33,6 +33,7 @@ from tests.twingraph.cargo import (
 from twingraph import envelope
 from twingraph.decorators import component_of
 from twingraph.errors import TravelError
+from twingraph.placement import Placement
 
 LIMIT = 3
 lock = threading.Lock()
@@ -84,6 +85,22 @@ def test_what_libraries_made_of_ones_own_functions_and_classes_comes_along() -> 
         return told, cargo.Stack(1, 2).items, cargo.Stack.tag, contextlib.contextmanager.__module__
 
     assert there(work) == (["open door", "close door"], [1, 2], "stack", "contextlib")
+
+
+def test_components_and_steps_count_as_their_functions() -> None:
+    def work(x: int) -> Any:
+        return cargo.placed_elsewhere(x), cargo.stepped(x), cargo.Metres(x), Grown.scaled(Grown(x)), cargo.relative()
+
+    assert there(work, 1) == (11, 2, 1, 12, 10)
+    assert there(cargo.placed_elsewhere.fn, 1) == 11
+    assert there(Grown.scaled, Grown(2), place=Placement(config={"pickle": True})) == 14
+
+
+def test_classes_without_a_source_text_travel_to_the_same_python() -> None:
+    space: dict[str, Any] = {"__name__": "typed"}
+    exec("class Typed:\n    size = 3\n    def double(self): return self.size * 2", space)
+    typed = space["Typed"]
+    assert there(lambda: (typed().double(), cargo.Spot(1))) == (6, cargo.Spot(1, 0))
 
 
 def test_what_a_closure_holds_comes_along_and_is_shared() -> None:
@@ -186,6 +203,7 @@ def test_a_class_from_inside_of_a_function_comes_along() -> None:
     [
         (lambda _: lambda: lock, r"global 'lock' of .* of type lock, .*make it inside of the function"),
         (lambda _: lambda: next(stream), r"global 'stream' of .* of type generator"),
+        (lambda _: lambda: cargo.loop, r"global 'loop' of .* is nested too deep, or holds itself"),
         (lambda path: reads((path / "f").open("w")), r"'file' in the closure of .*TextIO"),
         (lambda path: lambda x, by=(1, [lock]): x, r"a default value of function .*\[1\]\[0\] is of type lock"),
     ],
