@@ -13,7 +13,7 @@ from time import monotonic
 from twingraph.envelope import Frames, unpack, worker_source
 from twingraph.placed import Outcome, Placed
 
-_GRACE = 1.0  # seconds that a log may end later than its answer
+_GRACE = 3.0  # seconds that a log may end later than its answer
 
 BOOT = """\
 import os, sys

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -49,6 +49,8 @@ def ends(pid: int) -> bool:
 
 
 class TestIsolated(PlatformContract):
+    enough: ClassVar[float] = 0.3
+
     @pytest.fixture
     def platform(self) -> Iterator[Isolated]:
         made = Isolated()
