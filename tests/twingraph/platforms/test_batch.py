@@ -253,7 +253,7 @@ def test_what_batch_says_of_a_job_that_failed_is_one_sentence(
 def test_a_job_that_does_not_begin_says_why(account: LocalStack, platform: Batch, between: Relay) -> None:
     config = {**CONFIG, "endpoint": between.url}
     between.instead = described_as(lambda job: job.update(status="RUNNABLE"))
-    with pytest.raises(ComponentTimeoutError, match=r"did not begin within its timeout of 3 s: .* RUNNABLE in queue"):
+    with pytest.raises(ComponentTimeoutError, match=r"its timeout of 3 s and has not even begun: .* RUNNABLE in queue"):
         called(platform, double, 4, config=config, image=NOWHERE, timeout=3)
 
     reason = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job needs more than any machine has"

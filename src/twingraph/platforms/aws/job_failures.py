@@ -91,7 +91,7 @@ def waiting(
     """That a job has not begun in all the time that it may take, and why."""
     why = str(job.get("statusReason") or "").rstrip(".") or _why(account, queue)
     return ComponentTimeoutError(
-        f"Component {component!r} did not begin within its timeout of {seconds:g} s: its job is "
+        f"Component {component!r} took longer than its timeout of {seconds:g} s and has not even begun: its job is "
         f"{job.get('status', 'SUBMITTED')} in queue {queue.rpartition('/')[2]!r}{f' ({why})' if why else ''}. Raise "
         "timeout=, which includes the time in the queue, or see that the queue has machines for it."
     )
