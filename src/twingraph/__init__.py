@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ComponentError,
         ComponentTimeoutError,
         ComponentTypeError,
+        GraphError,
         PipelineTimeoutError,
         PlatformError,
         PlatformUnavailableError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from twingraph.handling import Failure, register_error_handler
     from twingraph.pipelines import Pipeline, pipeline
+    from twingraph.questions import ExecutionGraph, open_graph
     from twingraph.registry import register_component
     from twingraph.results import Outputs, Result
     from twingraph.runs import Execution
@@ -39,7 +41,9 @@ __all__ = [
     "ComponentTimeoutError",
     "ComponentTypeError",
     "Execution",
+    "ExecutionGraph",
     "Failure",
+    "GraphError",
     "Outputs",
     "Pipeline",
     "PipelineTimeoutError",
@@ -53,6 +57,7 @@ __all__ = [
     "UpstreamFailedError",
     "Workflow",
     "component",
+    "open_graph",
     "pipeline",
     "register_component",
     "register_error_handler",
@@ -65,6 +70,7 @@ _ROOMS = {
         "ComponentError",
         "ComponentTimeoutError",
         "ComponentTypeError",
+        "GraphError",
         "PipelineTimeoutError",
         "PlatformError",
         "PlatformUnavailableError",
@@ -76,6 +82,7 @@ _ROOMS = {
     ),
     "handling": ("Failure", "register_error_handler"),
     "pipelines": ("Pipeline", "pipeline"),
+    "questions": ("ExecutionGraph", "open_graph"),
     "registry": ("register_component",),
     "results": ("Outputs", "Result"),
     "runs": ("Execution",),

@@ -1,10 +1,6 @@
 """Questions to the execution graph from Python: what ran, what led to what, what changed, and how components do.
 
-from twingraph.questions import open_graph
-
-with open_graph() as graph:
-    for run in graph.executions(status="failed").executions: ...
-    print(graph.compare("latest", "pipeline-1a2b").first)
+`open_graph()` gives the graph, which is best used in a `with` block.
 """
 
 from __future__ import annotations
@@ -13,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twingraph.executions.records import LEVELS
-from twingraph.executions.snapshot import identity_of
+from twingraph.executions.snapshot import identity_of, readable
 
 if TYPE_CHECKING:
     from twingraph.executions.lineage import Lineage
@@ -67,6 +63,14 @@ class ExecutionGraph:
         from twingraph.graphs.run import load
 
         return load(self.repository, named)
+
+    def inputs(self, node: Node) -> dict[str, Any]:
+        """What a node was given, by name, as JSON; large values are described, and secrets are `***`."""
+        return dict(readable(node.inputs))
+
+    def outputs(self, node: Node) -> dict[str, Any]:
+        """What a node gave, in the same way."""
+        return dict(readable(node.outputs))
 
     def logs(self, named: str, *, component: str = "", level: str = "debug", after: int = 0) -> list[LogLine]:
         """What the components of an execution logged, at this level or above."""
