@@ -11,6 +11,7 @@ from types import ModuleType
 from lokki.decorators import Flow
 from lokki.errors import nearest
 from lokki.frozen import frozen
+from twingraph.base import BaseComponent
 from twingraph.decorators import Component
 from twingraph.errors import ComponentError
 from twingraph.pipelines import Pipeline
@@ -26,12 +27,12 @@ class Loaded:
     Attributes:
         path: the file.
         runnable: its pipelines, workflows and flows (as workflows), by name.
-        components: its components, by name.
+        components: its components, functions and classes, by name.
     """
 
     path: str
     runnable: Mapping[str, Runnable]
-    components: Mapping[str, Component]
+    components: Mapping[str, Component | type[BaseComponent]]
 
     def find(self, name: str | None) -> Runnable:
         """The one of that name, or the only one."""
@@ -52,7 +53,7 @@ def load(path: str) -> Loaded:
     """What a file defines at its top; it is imported, without its `if __name__ == "__main__"` part."""
     module = _imported(path)
     runnable: dict[str, Runnable] = {}
-    components: dict[str, Component] = {}
+    components: dict[str, Component | type[BaseComponent]] = {}
     for value in list(vars(module).values()):
         if isinstance(value, Pipeline | Workflow):
             runnable[value.name] = value
@@ -60,6 +61,8 @@ def load(path: str) -> Loaded:
             runnable.setdefault(value.name, Workflow.from_flow(value))
         elif isinstance(value, Component):
             components[value.name] = value
+        elif isinstance(value, type) and issubclass(value, BaseComponent) and value.__module__ == module.__name__:
+            components[value.__name__] = value
     return Loaded(path, runnable, components)
 
 

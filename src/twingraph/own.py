@@ -5,17 +5,32 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 OURS = ("lokki", "twingraph")
+_there: ContextVar[bool] = ContextVar("there", default=False)
+
+
+@contextmanager
+def installed_there() -> Iterator[None]:
+    """Inside, the other side has this library."""
+    token = _there.set(True)
+    try:
+        yield
+    finally:
+        _there.reset(token)
 
 
 def is_own(module: str) -> bool:
     """Whether a module is one's own, which the other side has not: neither installed nor of the standard library."""
-    if module == "__main__" or module.partition(".")[0] in OURS:
+    if module == "__main__":
         return True
+    if module.partition(".")[0] in OURS:
+        return not _there.get()
     path = _path(module)
     return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_STANDARD)
 

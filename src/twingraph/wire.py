@@ -89,10 +89,12 @@ class Metadata(Open):
 
 
 class Shipped(Body):
-    """Functions of a client, sent with the workflow that calls for them: envelopes by component name."""
+    """Components of a client, sent with the workflow that calls for them, as `twingraph.shipping` writes them."""
 
     python: str
     components: dict[str, dict[str, Any]] = {}
+    definitions: list[dict[str, Any]] = []
+    pickle: str = ""
 
 
 class WorkflowBody(Body):

@@ -87,13 +87,19 @@ class Recorder:
 
     def __call__(self, event: Event) -> None:
         """Record an event; the end of an execution is committed when this returns."""
+        self.record(event)
+
+    def record(self, event: Event) -> Change | None:
+        """Record an event, as calling it does; returns what it changes, or None where it cannot be recorded."""
         try:
-            number = self._put(*self._noted(event))
+            made, content = self._noted(event)
+            number = self._put(made, content)
         except Exception as error:  # noqa: BLE001 - whatever happens to the record, the run goes on
             self._warn(error)
-            return
+            return None
         if isinstance(event, ExecutionFinished):
             self._wait(number, _LONGEST_WAIT)
+        return made
 
     def _noted(self, event: Event) -> tuple[Change, str]:
         """What an event changes, and the content hash under which that can be recalled."""
@@ -133,10 +139,14 @@ class Recorder:
         try:
             since = 0.0 if ttl is None else time.time() - ttl
             found = self.repository().newest(content_hash, since)
-            return None if found is None else restored(found.outputs, self._objects.load)
+            return None if found is None else restored(found.outputs, self.load)
         except (LokkiError, ValueError, TypeError) as error:
             _log.debug("What was recorded for %s cannot be used: %s", content_hash, error)
             return None
+
+    def load(self, identity: str) -> Any:
+        """The value of an object file by its digest."""
+        return self._objects.load(identity)
 
     def repository(self) -> Repository:
         """What this recorder writes to, opened when it is first needed."""

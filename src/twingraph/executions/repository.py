@@ -55,9 +55,10 @@ class Repository:
                 connection.execute(schema.attempts.insert(), rows)
 
     def unfinished(self, host: str) -> list[Execution]:
-        """The executions of a machine that are not over."""
+        """The executions of a machine that are not over; of those that were asked for, servers know better."""
         found = schema.executions
-        query = select(found).where(found.c.status.in_(WAITING), found.c.host == host)
+        asked = select(schema.requests.c.execution_id).where(schema.requests.c.execution_id == found.c.id)
+        query = select(found).where(found.c.status.in_(WAITING), found.c.host == host, ~asked.exists())
         return [Execution(*row) for row in self.read(query)]
 
     def interrupt(self, executions: Sequence[str], at: float) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import desc, func, insert, select, update
+from sqlalchemy import Float, delete, desc, func, insert, literal, select, update
 
 from twingraph.executions import schema
 from twingraph.executions.records import WAITING, Execution
@@ -102,6 +102,12 @@ def with_id(graph: Repository, execution: str) -> tuple[Execution | None, Reques
     return _pair(rows[0]) if rows else (None, None)
 
 
+def status(graph: Repository, execution: str) -> str:
+    """How an execution is."""
+    rows = graph.read(select(schema.executions.c.status).where(schema.executions.c.id == execution))
+    return str(rows[0][0]) if rows else ""
+
+
 def with_key(graph: Repository, client: str, key: str) -> Request | None:
     """What a client asked for under an idempotency key."""
     column = schema.requests.c
@@ -110,9 +116,12 @@ def with_key(graph: Repository, client: str, key: str) -> Request | None:
     return Request(*rows[0]) if rows else None
 
 
-def claim(graph: Repository, by: str, execution: str = "") -> str | None:
-    """Take the oldest execution that nobody has, or this one; returns its id. Others skip what is being taken."""
-    request, row = schema.requests.c, schema.executions.c
+def claim(graph: Repository, by: str, execution: str = "", served: Sequence[str] | None = None) -> str | None:
+    """Take the oldest execution that nobody has, or this one; returns its id. Others skip what is being taken.
+
+    With `served`, of workflows that files define only these.
+    """
+    request, row, workflow = schema.requests.c, schema.executions.c, schema.workflows.c
     free = (
         select(request.execution_id)
         .join(schema.executions, row.id == request.execution_id)
@@ -122,8 +131,11 @@ def claim(graph: Repository, by: str, execution: str = "") -> str | None:
     )
     if execution:
         free = free.where(request.execution_id == execution)
-    now = time.time()
+    if served is not None:
+        elsewhere = select(workflow.id).where(workflow.origin != "", workflow.id.not_in(served))
+        free = free.where(request.workflow_id.not_in(elsewhere))
     with graph.engine.begin() as connection:
+        now = _now(graph)
         taken = connection.execute(free.with_for_update(skip_locked=True, of=schema.requests)).scalar()
         if taken is None:
             return None
@@ -140,31 +152,65 @@ def seen(graph: Repository, by: str, executions: Sequence[str]) -> set[str]:
     column = schema.requests.c
     with graph.engine.begin() as connection:
         mine = (column.claimed_by == by, column.execution_id.in_(executions))
-        connection.execute(update(schema.requests).where(*mine).values(seen_at=time.time()))
+        connection.execute(update(schema.requests).where(*mine).values(seen_at=_now(graph)))
         return set(connection.execute(select(column.execution_id).where(*mine, column.stop)).scalars())
 
 
-def lost(graph: Repository, seconds: float) -> list[str]:
-    """Executions that are not over, and whose claimant has not been seen for so long."""
+class Held(NamedTuple):
+    """An execution that is not over and that somebody has claimed; it was known to be there so many seconds ago."""
+
+    execution_id: str
+    claimed_by: str
+    unseen: float
+    status: str
+    pid: int
+    process: str
+    host: str
+    workflow_id: str
+    stop: bool
+
+
+def held(graph: Repository) -> list[Held]:
+    """Executions that are not over and that somebody has claimed."""
     request, row = schema.requests.c, schema.executions.c
     query = (
-        select(request.execution_id)
+        select(
+            request.execution_id, request.claimed_by, _now(graph) - request.seen_at, row.status, row.pid, row.process,
+            row.host, request.workflow_id, request.stop,
+        )
         .join(schema.executions, row.id == request.execution_id)
         .where(row.status.in_((*WAITING, "stopping")), request.claimed_by != "")
-        .where(request.seen_at < time.time() - seconds)
-    )
-    return [str(each[0]) for each in graph.read(query)]
+    )  # fmt: skip
+    return [Held(*each) for each in graph.read(query)]
 
 
-def free(graph: Repository, executions: Sequence[str]) -> None:
-    """Let executions that are lost wait again, to be run by somebody else."""
-    if not executions:
-        return
+def take_over(graph: Repository, lost: Held, by: str) -> bool:
+    """Claim an execution in place of who has it and is gone; False when somebody else was first."""
+    column = schema.requests.c
+    theirs = (column.execution_id == lost.execution_id, column.claimed_by == lost.claimed_by)
     with graph.engine.begin() as connection:
-        waiting = update(schema.requests).where(schema.requests.c.execution_id.in_(executions))
-        connection.execute(waiting.values(claimed_by="", claimed_at=None))
-        theirs = update(schema.executions).where(schema.executions.c.id.in_(executions))
-        connection.execute(theirs.values(status="pending"))
+        mine = update(schema.requests).where(*theirs).values(claimed_by=by, claimed_at=_now(graph), seen_at=_now(graph))
+        return connection.execute(mine).rowcount > 0
+
+
+def free(graph: Repository, execution: str, by: str) -> None:
+    """Let an execution wait again, to be run by somebody else; of its nodes, those that are done stay."""
+    request, row, node = schema.requests.c, schema.executions.c, schema.nodes.c
+    with graph.engine.begin() as connection:
+        mine = (request.execution_id == execution, request.claimed_by == by)
+        waiting = update(schema.requests).where(*mine).values(claimed_by="", claimed_at=None, seen_at=None)
+        if not connection.execute(waiting).rowcount:
+            return
+        connection.execute(update(schema.executions).where(row.id == execution).values(status="pending"))
+        undone = (node.execution_id == execution, node.status.not_in(("completed", "cached")))
+        connection.execute(delete(schema.nodes).where(*undone))
+
+
+def _now(graph: Repository) -> Any:
+    """The time, of the database's clock where several machines use it."""
+    if graph.engine.dialect.name == "sqlite":
+        return literal(time.time(), Float)
+    return func.extract("epoch", func.clock_timestamp()).cast(Float)
 
 
 def ask_to_stop(graph: Repository, execution: str) -> str:

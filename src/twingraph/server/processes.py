@@ -1,0 +1,333 @@
+"""Who runs executions: it claims them, has each run in a process of its own, and sees how that ends.
+
+One thread does all of it, so nothing here is locked. It talks to the nursery, which forks the processes, and to each of
+them. What it learns goes to `publish`; what it must not forget is in the graph, so that it may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from twingraph.executions import requests
+from twingraph.executions.repository import Repository
+from twingraph.server.catalog import Catalog
+from twingraph.server.channel import Channel, Message
+from twingraph.server.child import GRACE
+from twingraph.server.files import Broken
+from twingraph.server.nurseries import Nursery, Running
+from twingraph.server.recovery import BEAT, LEASE, Recovery, let_go, name_of_this
+from twingraph.server.served import store
+from twingraph.server.telling import error_of
+
+OVER = ("completed", "failed", "stopped")
+Publish = Callable[[str, Message], None]
+Begin = Callable[[], tuple[Channel, int]]
+
+_LOOK = 2.0  # seconds between two looks for executions that nobody told of
+_PAUSE = 1.0  # seconds until something that failed is tried again
+_log = logging.getLogger("twingraph.server")
+
+
+class Processes:
+    """Runs executions, at most so many at a time.
+
+    Args:
+        graph: where they are asked for.
+        begin: makes a nursery; returns its channel and its number.
+        nursery: the first of them, where one is there already.
+        most: how many run at once.
+        publish: takes each message about an execution.
+    """
+
+    def __init__(
+        self,
+        graph: Repository,
+        begin: Begin,
+        nursery: tuple[Channel, int] | None = None,
+        *,
+        most: int = 0,
+        publish: Publish = lambda _execution, _message: None,
+    ) -> None:
+        self.graph = graph
+        self.name = name_of_this()
+        self._begin = begin
+        self._nursery = Nursery(nursery or begin())
+        self._most = most or (os.cpu_count() or 1) + 2
+        self._publish = publish
+        self._running: dict[str, Running] = {}
+        self._stops: deque[str] = deque()
+        self._woken, self._wake = socket.socketpair()
+        for each in (self._woken, self._wake):
+            each.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._recovery = Recovery(graph, self.name)
+        self._look_at = self._beat_at = 0.0
+        self._beaten = time.monotonic()
+        self._reload = False
+        self._ending: float | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="twingraph-processes", daemon=True)
+
+    # ---- for other threads
+
+    def start(self) -> None:
+        """Wait until the nursery has imported what is served, and begin."""
+        self._nursery.hear_catalog()
+        self._adopt(self._nursery)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._thread.start()
+
+    @property
+    def catalog(self) -> Catalog:
+        """What nodes can call for."""
+        return self._nursery.catalog
+
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """What could not be served."""
+        return self._nursery.broken
+
+    @property
+    def count(self) -> int:
+        """How many executions run here."""
+        return len(self._running)
+
+    def wake(self) -> None:
+        """There is something to run."""
+        self._look_at = 0.0
+        self._nudge()
+
+    def stop(self, execution: str) -> None:
+        """End this execution, if it runs here."""
+        self._stops.append(execution)
+        self._nudge()
+
+    def reload(self) -> None:
+        """Import what is served anew; executions that run go on with what they have."""
+        self._reload = True
+        self._nudge()
+
+    def end(self, grace: float) -> None:
+        """Begin nothing more; what still runs after so many seconds is interrupted. Returns at once."""
+        self._ending = time.monotonic() + grace
+        self._nudge()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until all is over after `end`; whether it is."""
+        return self._over.wait(seconds)
+
+    def _nudge(self) -> None:
+        with suppress(BlockingIOError, OSError):
+            self._wake.send(b"!")
+
+    # ---- the thread
+
+    def _live(self) -> None:
+        while self._ending is None or self._running:
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - the database may be away for a while
+                _log.warning("Executions cannot be looked after: %s", error)
+                time.sleep(_PAUSE)
+        self._nursery.bury()
+        self._over.set()
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._patience()):
+            match key.data:
+                case Running():
+                    self._hear(key.data)
+                case Nursery():
+                    self._hear_nursery(key.data)
+                case _:
+                    with suppress(BlockingIOError):
+                        self._woken.recv(4096)
+        for running in [each for each in self._running.values() if each.code is not None]:
+            self._finish(running)
+        while self._stops:
+            self._stop(self._stops.popleft())
+        now = time.monotonic()
+        self._end_late(now)
+        if self._ending is not None:
+            return
+        if self._reload or not self._nursery.there:
+            self._renew()
+        if now >= self._beat_at:
+            self._beat(now)
+        if now >= self._recovery.again:
+            self._recover()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            self._claim()
+
+    def _patience(self) -> float:
+        due = [each.kill_at for each in self._running.values()]
+        if self._ending is None:
+            due += [self._look_at, self._beat_at, self._recovery.again]
+        else:
+            due.append(self._ending)
+        return max(0.0, min([_LOOK, *(each - time.monotonic() for each in due)]))
+
+    def _claim(self) -> None:
+        """Begin as many executions as there are and as may run."""
+        served = [each.id for each in self.catalog.workflows]
+        while len(self._running) < self._most:
+            execution = requests.claim(self.graph, self.name, served=served)
+            if execution is None:
+                return
+            here, there = Channel.pair()
+            made = self._running[execution] = Running(execution, self._nursery, here)
+            self._selector.register(here, selectors.EVENT_READ, made)
+            self._nursery.channel.send({"run": execution}, along=there.socket)
+            there.close()
+
+    def _stop(self, execution: str) -> None:
+        running = self._running.get(execution)
+        if running is not None and not running.stopping:
+            running.stopping = True
+            running.kill_at = time.monotonic() + GRACE
+            running.stop()
+
+    def _let_go(self, running: Running) -> None:
+        """Interrupt an execution: it ends without a word, and what becomes of it is decided here."""
+        if not running.let_go:
+            running.let_go = True
+            running.kill_at = time.monotonic() + 2 * GRACE
+            running.channel.end()
+
+    def _end_late(self, now: float) -> None:
+        """Kill what did not end in its time; after the last grace, interrupt what still runs."""
+        for each in list(self._running.values()):
+            if now >= each.kill_at:
+                each.kill_at = now + _PAUSE
+                each.kill()
+            if self._ending is not None and now >= self._ending:
+                self._let_go(each)
+
+    def _beat(self, now: float) -> None:
+        """Say that this is there, and hear what is to be stopped; who cannot say so in time lets go of what it runs."""
+        self._beat_at = now + BEAT
+        try:
+            for each in requests.seen(self.graph, self.name, list(self._running)):
+                self._stop(each)
+            self._beaten = now
+        except Exception:
+            if now > self._beaten + LEASE:
+                for running in self._running.values():
+                    self._let_go(running)
+            raise
+
+    def _recover(self) -> None:
+        found = False
+        for settled in self._recovery.settle():
+            found = True
+            _log.warning("Execution %s was interrupted; it is %s now.", settled.execution, settled.status)
+            self._say(settled.execution, settled.status, {})
+        if found:
+            self._nursery.channel.send({"sweep": True})
+            self._look_at = 0.0
+
+    # ---- what processes tell
+
+    def _hear(self, running: Running) -> bool:
+        """Take what an execution tells; whether it told anything."""
+        messages = running.hear()
+        for each in messages:
+            if each["event"] == "execution:update":
+                running.progress = each["data"]["progress"]
+                running.said_over = each["data"]["status"] in OVER
+            self._publish(running.execution, each)
+        if running.silent:
+            self._selector.unregister(running.channel)
+            if not running.nursery.there:  # which would have told how it ended
+                running.code = 0
+        return bool(messages)
+
+    def _hear_nursery(self, nursery: Nursery) -> None:
+        messages = nursery.channel.receive()
+        if messages is None:
+            self._lost(nursery)
+            return
+        for each in messages:
+            running = self._running.get(each.get("began") or each["ended"])
+            if running is not None and "began" in each:
+                running.began(each["pid"])
+            elif running is not None:
+                running.code = each["code"]
+
+    def _lost(self, nursery: Nursery) -> None:
+        """A nursery is gone; what ran in it may go on, and is known by what it tells."""
+        self._selector.unregister(nursery.channel)
+        nursery.bury()
+        if nursery is self._nursery:
+            _log.warning("The process that forks executions ended; another begins.")
+        for each in self._running.values():
+            if each.nursery is nursery and each.silent:
+                each.code = 0
+
+    def _finish(self, running: Running) -> None:
+        """The process of an execution has ended."""
+        while not running.silent and self._hear(running):
+            pass  # what it told last is still there
+        if not running.said_over:
+            self._settle(running, running.code or 0)
+        self._forget(running)
+        self._look_at = 0.0
+
+    def _forget(self, running: Running) -> None:
+        if not running.silent:
+            self._selector.unregister(running.channel)
+        running.channel.close()
+        del self._running[running.execution]
+
+    def _settle(self, running: Running, code: int) -> None:
+        """Mark an execution whose process ended without telling of its end."""
+        execution = running.execution
+        if running.let_go or not running.begun:
+            let_go(self.graph, execution, self.name)
+        elif running.stopping:
+            requests.end(self.graph, execution, "stopped")
+        elif requests.end(self.graph, execution, "failed", _why(code), "crashed"):
+            self._publish(execution, error_of(execution, None, _why(code), ""))
+        self._say(execution, requests.status(self.graph, execution), running.progress)
+        if code < 0:
+            self._nursery.channel.send({"sweep": True})
+
+    def _say(self, execution: str, status: str, progress: dict[str, int]) -> None:
+        data = {"execution_id": execution, "status": status, "progress": progress}
+        self._publish(execution, {"event": "execution:update", "data": data})
+
+    # ---- the nursery
+
+    def _renew(self) -> None:
+        """Have another nursery; executions of the one before go on in it."""
+        self._reload = False
+        made = Nursery(self._begin())
+        made.hear_catalog()
+        before, self._nursery = self._nursery, made
+        if before.there:
+            before.retire()
+        self._adopt(made)
+
+    def _adopt(self, nursery: Nursery) -> None:
+        self._selector.register(nursery.channel, selectors.EVENT_READ, nursery)
+        store(self.graph, nursery.catalog)
+        for each in nursery.broken:
+            _log.error("%s is not served: %s%s", each.file, each.why, each.trace and f"\n{each.trace.rstrip()}")
+
+
+def _why(code: int) -> str:
+    if code >= 0:
+        return f"Its process ended with exit code {code} before the execution did."
+    name = signal.Signals(-code).name
+    hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
+    return f"Its process was ended by {name}{hint}."

@@ -1,0 +1,37 @@
+"""Pipelines and workflows of files, stored as workflows whose origin is their file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from twingraph.executions import definitions
+from twingraph.executions.repository import Repository
+from twingraph.server.catalog import Catalog, Served
+
+
+def store(graph: Repository, catalog: Catalog) -> None:
+    """Store what files define; what is stored already as it is gets no new version."""
+    for each in catalog.workflows:
+        about = _about(each)
+        found = definitions.found(graph, each.id)
+        told = (each.name, json.dumps(each.definition), json.dumps(about), each.file)
+        if found is None or (found.name, found.definition, found.metadata, found.origin) != told:
+            definitions.put(
+                graph,
+                each.id,
+                name=each.name,
+                definition=each.definition,
+                metadata=about,
+                tags=about["tags"],
+                status="active",
+                origin=each.file,
+            )
+
+
+def _about(served: Served) -> Mapping[str, Any]:
+    about: dict[str, Any] = {"description": served.description, "tags": [], "inputs": dict(served.inputs)}
+    if served.schedule:
+        about["schedule"] = served.schedule
+    return about
