@@ -24,6 +24,7 @@ _COMMANDS = {
     "stats": "tell how components do",
     "doctor": "tell what is available here, and why not",
     "keys": "make, list and revoke keys of a server",
+    "serve": "serve the API, and run what it is asked for",
 }
 """Each command with what the list of commands says of it; its module bears its name."""
 

@@ -118,7 +118,9 @@ def _defined(shipped: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unusable(error: Exception) -> ComponentError:
     why = f"{type(error).__name__}: {error}"
-    return ComponentError(f"The components that were sent with the workflow cannot be made on Python {_python()}: {why}")
+    return ComponentError(
+        f"The components that were sent with the workflow cannot be made on Python {_python()}: {why}"
+    )
 
 
 def _made(about: Mapping[str, Any], value: Any) -> Any:

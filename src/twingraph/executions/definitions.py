@@ -121,6 +121,12 @@ def removed(graph: Repository, id: str, expected: int | None = None) -> bool:  #
     return gone
 
 
+def of_files(graph: Repository, files: Sequence[str]) -> list[str]:
+    """The ids of the workflows that these files defined."""
+    column = schema.workflows.c
+    return [str(row[0]) for row in graph.read(select(column.id).where(column.origin.in_(files)))] if files else []
+
+
 def record(graph: Repository, id: str) -> Record:  # noqa: A002 - it is the workflow's
     """How executions of the workflow went."""
     request, execution = schema.requests.c, schema.executions.c

@@ -38,10 +38,14 @@ class Served:
 
 @frozen
 class Catalog:
-    """What can be called for: components by name, each with `description`, `kind`, `platform` and `inputs`."""
+    """What can be called for: components by name, each with `description`, `kind`, `platform` and `inputs`.
+
+    `files` are those that could be imported, and define all of `workflows`.
+    """
 
     components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     workflows: tuple[Served, ...] = ()
+    files: tuple[str, ...] = ()
 
     def problems(self, definition: Mapping[str, Any], shipped: Iterable[str] = ()) -> list[str]:
         """What keeps a definition from running, a sentence each."""

@@ -1,4 +1,7 @@
-"""Messages between the processes of a server: JSON behind its length, over a socket. A message may bring a socket along."""
+"""Messages between the processes of a server: JSON behind its length, over a socket.
+
+A message may bring a socket along.
+"""
 
 from __future__ import annotations
 

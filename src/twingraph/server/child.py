@@ -8,6 +8,7 @@ finds the execution unfinished and decides what becomes of it.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import json
 import os
 import random
@@ -45,6 +46,7 @@ GRACE = 5.0
 
 def run(execution: str, channel: Channel, files: Files, url: str) -> None:
     """Run an execution to its end; called in a forked process that ends when this returns."""
+    faulthandler.enable()
     recorder = open_recorder(url)
     _seed()
     telling = Telling(execution, recorder, channel)
@@ -70,7 +72,7 @@ def run(execution: str, channel: Channel, files: Files, url: str) -> None:
     execute(plan, execution)
     telling.close()
     watch.over.set()
-    atexit._run_exitfuncs()  # what platforms keep for later calls; a forked process ends without that
+    atexit._run_exitfuncs()  # noqa: SLF001 - what platforms keep for later calls; a forked process ends without that
     sys.stderr.flush()
 
 
@@ -80,7 +82,7 @@ def sweep() -> None:
 
     with suppress(Exception):  # there may be no Docker here, and then there is nothing
         platform("docker").check()
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001
 
 
 def resumes(stored: Stored | None) -> bool:
@@ -102,7 +104,8 @@ def _planned(request: Request, stored: Stored | None, files: Files) -> Plan:
         if stored is None:
             raise GraphError(f"Workflow {request.workflow_id!r} was removed before its execution began.")
         inputs, config = revive(json.loads(request.inputs)), json.loads(request.config)
-        return _runnable(stored, files).plan(inputs, **config)
+        made: Plan = _runnable(stored, files).plan(inputs, **config)
+        return made
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told as the end of the execution
         failure = error
         name = request.workflow_id if stored is None else stored.name
@@ -130,7 +133,7 @@ def _runnable(stored: Stored, files: Files) -> Any:
 def _repeat(recorder: Recorder, request: Request, stored: Stored | None) -> Repeat | None:
     """The outputs that are used again: its own, of an earlier time, and those of the execution that it repeats."""
     graph = recorder.repository()
-    known = [(request.execution_id, [])] if graph.nodes(request.execution_id) else []
+    known: list[tuple[str, list[str]]] = [(request.execution_id, [])] if graph.nodes(request.execution_id) else []
     if request.rerun_of:
         known.append((request.rerun_of, json.loads(request.rerun_from or "[]")))
     by_id = stored is not None and not _is_pipeline(stored)

@@ -49,17 +49,19 @@ def imported(paths: Iterable[str]) -> Files:
     components: dict[str, Any] = {}
     told: list[Served] = []
     broken: list[Broken] = []
+    whole: list[str] = []
     for path in paths:
         try:
             loaded = load(path)
         except LokkiError as error:
             broken.append(Broken(path, str(error)))
             continue
-        except BaseException as error:  # noqa: BLE001 - whatever a file does when it is imported, others are served
+        except BaseException as error:  # whatever a file does when it is imported, the others are served
             if isinstance(error, KeyboardInterrupt):
                 raise
             broken.append(Broken(path, f"{type(error).__name__}: {error}", traceback.format_exc()))
             continue
+        whole.append(os.path.abspath(path))
         components.update(loaded.components)
         for name, each in loaded.runnable.items():
             id = slug(name)  # noqa: A001 - it is the workflow's
@@ -69,7 +71,7 @@ def imported(paths: Iterable[str]) -> Files:
             runnable[id] = each
             told.append(_served(id, each, path))
     known = {name: described(each) for name, each in {**list_components(), **components}.items()}
-    return Files(runnable, components, Catalog(known, tuple(told)), tuple(broken))
+    return Files(runnable, components, Catalog(known, tuple(told), tuple(whole)), tuple(broken))
 
 
 def slug(name: str) -> str:

@@ -101,4 +101,4 @@ class Running:
 
 
 def _catalog(told: Mapping[str, Any]) -> Catalog:
-    return Catalog(told["components"], tuple(Served(**each) for each in told["workflows"]))
+    return Catalog(told["components"], tuple(Served(**each) for each in told["workflows"]), tuple(told["files"]))

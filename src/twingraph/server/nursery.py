@@ -4,7 +4,8 @@ It has one thread, so that forking it is safe, and no connection of its own: the
 number is its own until this process has asked how it ended, so nobody else is ever signalled in its place. What a child
 leaves behind in its process group is ended with it. When the server goes away, so do the children, and then this.
 
-    the server says   {"run": execution} and a socket, {"stop": execution}, {"kill": execution}, {"sweep": true}, {"retire": true}
+    the server says   {"run": execution} and a socket, {"stop": execution}, {"kill": execution},
+                      {"sweep": true} to clean up on Docker, {"retire": true} to end after the children
     this says         {"catalog": ...} once, {"began": execution, "pid"}, {"ended": execution, "code"}
 """
 
@@ -37,11 +38,11 @@ def begun(files: Sequence[str], url: str, home: str) -> tuple[Channel, int]:
     """A nursery that is forked from this process, which must have one thread only: its channel and number."""
     here, there = Channel.pair()
     pid = os.fork()
-    if pid:
-        there.close()
-        return here, pid
-    here.close()
-    _apart(lambda: live(there, files, url, home))
+    if not pid:
+        here.close()
+        _apart(lambda: live(there, files, url, home))
+    there.close()
+    return here, pid
 
 
 def started(files: Sequence[str], url: str, home: str) -> tuple[Channel, int]:
@@ -71,8 +72,7 @@ def live(channel: Channel, files: Sequence[str], url: str, home: str) -> None:
     machine.who()
     machine.git()
     found = imported(files)
-    told = {"components": dict(found.catalog.components), "workflows": [asdict(each) for each in found.catalog.workflows]}
-    channel.send({"catalog": told, "broken": [asdict(each) for each in found.broken]})
+    channel.send({"catalog": asdict(found.catalog), "broken": [asdict(each) for each in found.broken]})
     _Nursery(channel, found, url).live()
 
 

@@ -44,8 +44,10 @@ class Processes:
         graph: where they are asked for.
         begin: makes a nursery; returns its channel and its number.
         nursery: the first of them, where one is there already.
-        most: how many run at once.
-        publish: takes each message about an execution.
+        most: how many run at once; by default two more than there are processors.
+
+    Attributes:
+        publish: takes each message about an execution; called in the thread.
     """
 
     def __init__(
@@ -55,14 +57,13 @@ class Processes:
         nursery: tuple[Channel, int] | None = None,
         *,
         most: int = 0,
-        publish: Publish = lambda _execution, _message: None,
     ) -> None:
         self.graph = graph
+        self.publish: Publish = lambda _execution, _message: None
         self.name = name_of_this()
         self._begin = begin
         self._nursery = Nursery(nursery or begin())
         self._most = most or (os.cpu_count() or 1) + 2
-        self._publish = publish
         self._running: dict[str, Running] = {}
         self._stops: deque[str] = deque()
         self._woken, self._wake = socket.socketpair()
@@ -143,14 +144,7 @@ class Processes:
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._patience()):
-            match key.data:
-                case Running():
-                    self._hear(key.data)
-                case Nursery():
-                    self._hear_nursery(key.data)
-                case _:
-                    with suppress(BlockingIOError):
-                        self._woken.recv(4096)
+            self._heard(key.data)
         for running in [each for each in self._running.values() if each.code is not None]:
             self._finish(running)
         while self._stops:
@@ -168,6 +162,16 @@ class Processes:
         if now >= self._look_at:
             self._look_at = now + _LOOK
             self._claim()
+
+    def _heard(self, whom: Running | Nursery | None) -> None:
+        match whom:
+            case Running():
+                self._hear(whom)
+            case Nursery():
+                self._hear_nursery(whom)
+            case None:
+                with suppress(BlockingIOError):
+                    self._woken.recv(4096)
 
     def _patience(self) -> float:
         due = [each.kill_at for each in self._running.values()]
@@ -245,7 +249,7 @@ class Processes:
             if each["event"] == "execution:update":
                 running.progress = each["data"]["progress"]
                 running.said_over = each["data"]["status"] in OVER
-            self._publish(running.execution, each)
+            self.publish(running.execution, each)
         if running.silent:
             self._selector.unregister(running.channel)
             if not running.nursery.there:  # which would have told how it ended
@@ -297,14 +301,14 @@ class Processes:
         elif running.stopping:
             requests.end(self.graph, execution, "stopped")
         elif requests.end(self.graph, execution, "failed", _why(code), "crashed"):
-            self._publish(execution, error_of(execution, None, _why(code), ""))
+            self.publish(execution, error_of(execution, None, _why(code), ""))
         self._say(execution, requests.status(self.graph, execution), running.progress)
         if code < 0:
             self._nursery.channel.send({"sweep": True})
 
     def _say(self, execution: str, status: str, progress: dict[str, int]) -> None:
         data = {"execution_id": execution, "status": status, "progress": progress}
-        self._publish(execution, {"event": "execution:update", "data": data})
+        self.publish(execution, {"event": "execution:update", "data": data})
 
     # ---- the nursery
 
@@ -317,6 +321,7 @@ class Processes:
         if before.there:
             before.retire()
         self._adopt(made)
+        _log.info("Serving %s.", ", ".join(each.name for each in made.catalog.workflows) or "no pipelines")
 
     def _adopt(self, nursery: Nursery) -> None:
         self._selector.register(nursery.channel, selectors.EVENT_READ, nursery)

@@ -64,7 +64,10 @@ class Scheduler:
     def tick(self) -> float:
         """Start what is due; returns the seconds until something is due again."""
         now, soonest = self._clock(), self._clock() + _LONGEST_SLEEP
+        served = {each.id for each in self._service.launcher.catalog.workflows}
         for stored in fires.scheduled(self._graph):
+            if stored.origin and stored.id not in served:  # its file is served elsewhere, or not at all
+                continue
             try:
                 when = timing(json.loads(stored.metadata or "{}"), stored.id)
             except ComponentError as error:

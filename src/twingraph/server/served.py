@@ -12,7 +12,10 @@ from twingraph.server.catalog import Catalog, Served
 
 
 def store(graph: Repository, catalog: Catalog) -> None:
-    """Store what files define; what is stored already as it is gets no new version."""
+    """Store what files define; what is stored already as it is gets no new version.
+
+    What one of the files defined before, and does no more, is removed.
+    """
     for each in catalog.workflows:
         about = _about(each)
         found = definitions.found(graph, each.id)
@@ -28,10 +31,14 @@ def store(graph: Repository, catalog: Catalog) -> None:
                 status="active",
                 origin=each.file,
             )
+    known = {each.id for each in catalog.workflows}
+    for id in definitions.of_files(graph, catalog.files):  # noqa: A001 - it is the workflow's
+        if id not in known:
+            definitions.removed(graph, id)
 
 
 def _about(served: Served) -> Mapping[str, Any]:
-    about: dict[str, Any] = {"description": served.description, "tags": [], "inputs": dict(served.inputs)}
+    about: dict[str, Any] = {"description": served.description, "tags": [], "parameters": dict(served.inputs)}
     if served.schedule:
         about["schedule"] = served.schedule
     return about

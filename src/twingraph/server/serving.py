@@ -7,16 +7,12 @@ does not is interrupted. A second Ctrl-C ends at once: what ran is found by the 
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 from lokki.frozen import frozen
 from twingraph.errors import TwinGraphError
@@ -24,9 +20,6 @@ from twingraph.executions.recorder import open_recorder
 from twingraph.server import nursery
 from twingraph.server.processes import Processes
 from twingraph.settings import load_settings
-
-if TYPE_CHECKING:
-    from twingraph.server.live import Hub
 
 GRACE = 10.0
 """Seconds that executions have to finish when the server is asked to end."""
@@ -50,52 +43,34 @@ class Options:
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `say` gets what people are told."""
-    _check_host(options)
     settings = load_settings(options.home, options.db)
     listening = _listening(options.host, options.port)
     url, home = settings.database, settings.home
     os.environ.update(TWINGRAPH_DB=url, TWINGRAPH_HOME=home)
     graph = open_recorder(url).repository()
-    begun = nursery.begun(options.files, url, home)
-
-    import uvicorn
-
-    from twingraph.server.app import create_app
-    from twingraph.server.context import Context
-    from twingraph.server.live import Hub
-    from twingraph.server.service import Service
+    begun = nursery.begun(options.files, url, home)  # from here on, what only answering needs is imported
+    from twingraph.server.answering import Answering
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    hub = Hub()
-    processes = Processes(
-        graph, lambda: nursery.started(options.files, url, home), begun, most=options.workers, publish=hub.publish
-    )
+    logging.getLogger("twingraph").setLevel(logging.INFO)
+    processes = Processes(graph, lambda: nursery.started(options.files, url, home), begun, most=options.workers)
+    answering = Answering(processes, settings, GRACE)
+    if not (options.insecure or answering.asks_who or _is_loopback(options.host)):
+        raise TwinGraphError(
+            f"Whoever reaches {options.host} could run code here: the server listens beyond this machine only with "
+            "API keys (twingraph keys create, or TWINGRAPH_API_KEYS), or with --insecure."
+        )
     processes.start()
-    context = Context(Service(graph, processes), processes, hub, _shown(url), _version())
-    config = uvicorn.Config(
-        create_app(context), log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False
-    )
-    server = _server_class()(config, processes, hub)
-    watching = threading.Event()
+    over = threading.Event()
     if options.reload:
-        threading.Thread(target=_watch, args=(options.files, processes, watching), daemon=True).start()
+        threading.Thread(target=_watch, args=(options.files, processes, over), daemon=True).start()
     _say_what(options, listening, processes, say)
     try:
-        server.run([listening])
+        answering.run(listening)
     finally:
-        watching.set()
+        over.set()
     if not processes.wait(0):
         say("Ended at once; executions that were running are found by the next server.")
-
-
-def _check_host(options: Options) -> None:
-    """Whoever reaches the server can run code on this machine."""
-    if options.insecure or _is_loopback(options.host):
-        return
-    raise TwinGraphError(
-        f"Whoever reaches {options.host} could run code here: the server listens beyond this machine only with API "
-        "keys (twingraph keys create, or TWINGRAPH_API_KEYS), or with --insecure."
-    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -117,31 +92,6 @@ def _listening(host: str, port: int) -> socket.socket:
         hint = ": is another server running, or choose another --port" if "in use" in str(error) else ""
         raise TwinGraphError(f"The server cannot listen on {host}:{port} ({error.strerror}){hint}.") from error
     return made
-
-
-def _server_class() -> Any:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Uvicorn, which goes on answering while executions finish."""
-
-        def __init__(self, config: uvicorn.Config, processes: Processes, hub: Hub) -> None:
-            super().__init__(config)
-            self._processes = processes
-            self._hub = hub
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            self.force_exit = self.should_exit  # the second time, by whatever signal
-            self.should_exit = True
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            self._processes.end(GRACE)
-            while not self.force_exit and not self._processes.wait(0):
-                await asyncio.sleep(0.05)
-            self._hub.close()
-            await super().shutdown(sockets)
-
-    return Server
 
 
 def _watch(files: Sequence[str], processes: Processes, over: threading.Event) -> None:
@@ -173,20 +123,3 @@ def _say_what(options: Options, listening: socket.socket, processes: Processes, 
         say(f"Serving {', '.join(names)}.")
     if options.insecure and not _is_loopback(options.host):
         say("Whoever reaches this address can run code on this machine.")
-
-
-def _shown(url: str) -> str:
-    from twingraph.executions.telling import named
-
-    return named(url)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("lokki-twingraph")
-
-
-def said(text: str) -> None:
-    """Tell people on stderr, where nothing else is waited for."""
-    print(text, file=sys.stderr, flush=True)

@@ -24,7 +24,12 @@ LARGEST = 1 << 16
 _APART = 0.02  # seconds between two times that something is told
 _PATIENCE = 10.0
 _COUNTED = {"completed": "completed_nodes", "cached": "completed_nodes", "running": "running_nodes"}
-_COUNTED |= {"retrying": "running_nodes", "failed": "failed_nodes", "skipped": "failed_nodes", "stopped": "failed_nodes"}
+_COUNTED |= {
+    "retrying": "running_nodes",
+    "failed": "failed_nodes",
+    "skipped": "failed_nodes",
+    "stopped": "failed_nodes",
+}
 
 
 class Telling:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.twingraph.server.served import PIPES, Door, Served
 from twingraph.executions.recorder import Recorder
 from twingraph.executions.repository import Repository
 from twingraph.server.app import create_app
@@ -83,3 +85,29 @@ def client(graph: Repository, launcher: Waiting) -> Iterator[TestClient]:
 def now() -> float:
     """Seconds since 1970."""
     return time.time()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    return Door(tmp_path / "door")
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Starts servers on one home."""
+    with ExitStack() as stack:
+
+        def start(*options: str, files: Sequence[Path] = (PIPES,)) -> Served:
+            made = Served(files, "--home", str(tmp_path / "home"), *options)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that the tests of a module share."""
+    made = Served([PIPES], "--home", str(tmp_path_factory.mktemp("home")))
+    yield made
+    made.close()

@@ -1,0 +1,259 @@
+"""`twingraph serve` with executions that really run: how they end, and what is left when something is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.twingraph.server.served import PIPES, Door, Served
+
+CHAIN = ([{"id": "first", "component": "load"}, {"id": "then", "component": "total"}], [("first", "then")])
+
+
+def test_a_pipeline_of_a_file_runs(served: Served) -> None:
+    told = served.run("report", n=5)
+    assert (told["status"], told["outputs"], told["success"]) == ("completed", 10, True)
+    assert told["progress"] == {"total_nodes": 2, "completed_nodes": 2, "running_nodes": 0, "failed_nodes": 0}
+    lines = served.http.get(f"/api/executions/{told['execution_id']}/logs").json()["logs"]
+    assert [(each["component_id"], each["message"]) for each in lines] == [("load", "loading 5")]
+    workflow = served.http.get("/api/workflows/report").json()
+    assert (workflow["name"], workflow["executions"], workflow["success_rate"]) == ("report", 1, 1.0)
+    known = {each["name"]: each for each in served.http.get("/api/components").json()["components"]}
+    assert known["load"]["inputs"]["properties"]["n"]["default"] == 3
+    assert known["Times"]["kind"] == "class"
+
+
+def test_what_it_cannot_be_called_with_fails_it(served: Served) -> None:
+    told = served.run("report", rows=5)
+    assert (told["status"], told["error"]["type"]) == ("failed", "TypeError")
+    assert "rows" in told["error"]["message"]
+
+
+def test_a_workflow_finds_its_components_in_files_and_in_its_own_code(served: Served) -> None:
+    nodes = [
+        {"id": "first", "component": "load"},
+        {"id": "then", "component": "total"},
+        {"id": "double", "component": "Times", "config": {"by": 2}},
+        {"id": "text", "component": "shown", "code": "def shown(product):\n    return {'text': f'{product} in all'}"},
+    ]
+    served.store("mixed", nodes, [("first", "then"), ("then", "double"), ("double", "text")])
+    told = served.run("mixed", n=4)
+    assert told["outputs"] == {"text": "12 in all"}
+    assert told["node_outputs"]["double"] == {"product": 12}
+
+
+def test_a_node_that_nobody_knows_fails_by_name(served: Served) -> None:
+    served.store("draft", [{"id": "a", "component": "lod"}], [("a", "nowhere")])
+    told = served.run("draft")
+    assert (told["status"], told["error"]["node_id"]) == ("failed", "a")
+    assert "'lod'" in told["error"]["message"]
+
+
+def test_an_execution_is_stopped(served: Served, door: Door) -> None:
+    execution = served.ask("held", door=door.path)
+    pid = door.reached()
+    assert served.http.post(f"/api/executions/{execution}/stop").json()["status"] == "stopping"
+    told = served.over(execution)
+    assert (told["status"], told["progress"]["running_nodes"]) == ("stopped", 0)
+    _gone(pid)
+    assert served.nodes(execution) == {"load": "completed", "hold": "stopped"}
+
+
+def test_what_does_not_want_to_end_is_killed_with_its_children(served: Served, door: Door) -> None:
+    served.store("stubborn", [{"id": "a", "component": "stubborn"}])
+    execution = served.ask("stubborn", door=door.path)
+    pid = door.reached()
+    served.http.post(f"/api/executions/{execution}/stop")
+    assert served.over(execution)["status"] == "stopped"
+    _gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("exit", "Its process ended with exit code 3 before the execution did."),
+        ("signal", "Its process was ended by SIGSEGV."),
+    ],
+)
+def test_a_crash_fails_the_execution_only(served: Served, how: str, why: str) -> None:
+    served.store("crash", [{"id": "a", "component": "crash"}])
+    told = served.run("crash", how=how)
+    assert (told["status"], told["error"]["message"], told["error"]["type"]) == ("failed", why, "crashed")
+    assert served.run("report", n=3)["outputs"] == 3
+
+
+def test_more_than_may_run_at_once_wait(serve: Callable[..., Served], door: Door) -> None:
+    served = serve("--workers", "1")
+    first, second = served.ask("held", door=door.path), served.ask("report", n=4)
+    door.reached()
+    assert served.http.get(f"/api/executions/{second}").json()["status"] == "pending"
+    door.open()
+    assert (served.over(first)["outputs"], served.over(second)["outputs"]) == ([0, 1], 6)
+
+
+def test_what_failed_is_run_again_and_the_rest_used_again(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "number"
+    nodes: list[dict[str, Any]] = [{"id": "first", "component": "load"}, {"id": "then", "component": "total"}]
+    nodes += [{"id": "last", "component": "once", "inputs": {"n": "total"}}]
+    edges = [{"source": "first", "target": "then"}]
+    edges += [{"source": "then", "target": "last", "sourceHandle": "total", "targetHandle": "n"}]
+    body = {"name": "repeated", "definition": {"nodes": nodes, "edges": edges}}
+    served.http.put("/api/workflows/repeated", json=body)
+    failed = served.run("repeated", path=str(file))
+    assert (failed["status"], failed["error"]["node_id"]) == ("failed", "last")
+    file.write_text("100")
+
+    def again(**start: str) -> tuple[Any, dict[str, str]]:
+        answer = served.http.post(f"/api/executions/{failed['execution_id']}/rerun", params=start)
+        told = served.over(answer.json()["execution_id"])
+        assert told["rerun_of"] == failed["execution_id"]
+        return told["outputs"], served.nodes(told["execution_id"])
+
+    assert again() == (103, {"first": "cached", "then": "cached", "last": "completed"})
+    assert again(**{"from": "then"}) == (103, {"first": "cached", "then": "completed", "last": "completed"})
+    assert file.with_suffix(".tries").read_text() == "xxx"
+
+
+def test_a_subscriber_hears_of_every_step(served: Served) -> None:
+    served.store("chain", *CHAIN)
+    with connect(f"{served.url.replace('http', 'ws', 1)}/ws") as socket:
+        socket.send(json.dumps({"action": "subscribe"}))
+        execution = served.ask("chain", n=4)
+        heard = []
+        while True:
+            told = json.loads(socket.recv(timeout=30))
+            if told["data"].get("execution_id") != execution:
+                continue
+            heard.append(told)
+            if told["event"] == "execution:update" and told["data"]["status"] == "completed":
+                break
+    assert heard[-1]["data"]["progress"]["completed_nodes"] == 2
+    ends = [each["data"] for each in heard if each["data"].get("outputs")]
+    assert [(each["node_id"], each["status"], each["outputs"]) for each in ends] == [
+        ("first", "completed", {"rows": [0, 1, 2, 3]}),
+        ("then", "completed", {"total": 6}),
+    ]
+
+
+# ---- when something ends that should not
+
+
+def test_after_kill_9_what_ran_is_marked_and_what_waited_is_run(serve: Callable[..., Served], door: Door) -> None:
+    first = serve("--workers", "1")
+    running, waiting = first.ask("held", door=door.path), first.ask("report", n=4)
+    pid = door.reached()
+    first.kill()
+    second = serve("--workers", "1")
+    told = second.over(running)
+    assert (told["status"], told["error"]["type"]) == ("failed", "interrupted")
+    _gone(pid)
+    assert second.over(waiting)["outputs"] == 6
+
+
+def test_after_kill_9_what_resumes_goes_on_where_it_was(
+    serve: Callable[..., Served], door: Door, tmp_path: Path
+) -> None:
+    first = serve()
+    nodes = [{"id": "first", "component": "load"}, {"id": "second", "component": "hold"}]
+    first.store("resuming", nodes, [("first", "second")], metadata={"resume": True})
+    running = first.ask("resuming", door=door.path, value=7)
+    door.reached()
+    first.kill()
+    second = serve()
+    door.reached()
+    door.open()
+    told = second.over(running)
+    assert (told["status"], told["outputs"]) == ("completed", 7)
+    assert second.nodes(running) == {"first": "cached", "second": "completed"}
+
+
+def test_after_the_forking_process_is_killed_another_serves(serve: Callable[..., Served], door: Door) -> None:
+    served = serve()
+    execution = served.ask("held", door=door.path)
+    pid = door.reached()
+    os.kill(_parent(pid), signal.SIGKILL)
+    served.hear("another begins")
+    assert served.run("report", n=3)["outputs"] == 3
+    door.open()
+    assert served.over(execution)["outputs"] == [0, 1]
+
+
+def test_ctrl_c_lets_executions_finish(serve: Callable[..., Served], door: Door) -> None:
+    served = serve()
+    execution = served.ask("held", door=door.path)
+    door.reached()
+    served.process.send_signal(signal.SIGINT)
+    door.open()
+    assert served.over(execution)["outputs"] == [0, 1]
+    assert served.process.wait(30) == 0
+
+
+# ---- files, and where it listens
+
+
+def test_a_broken_file_leaves_the_others_served(serve: Callable[..., Served], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_this_name\n")
+    served = serve("--reload", files=(broken, PIPES))
+    assert served.run("report", n=3)["outputs"] == 3
+    said = "".join(served.said)
+    assert f"{broken} is not served: ModuleNotFoundError: No module named 'nothing_of_this_name'" in said
+    assert 'broken.py", line 1' in said
+    broken.write_text("from twingraph import pipeline\n@pipeline\ndef mended():\n    return 'yes'\n")
+    served.hear("Serving mended")
+    assert served.run("mended")["outputs"] == "yes"
+
+
+def test_what_a_file_no_longer_defines_is_gone(serve: Callable[..., Served], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = "from twingraph import pipeline\n@pipeline\ndef {}():\n    return 1\n"
+    file.write_text(text.format("before"))
+    first = serve(files=(file,))
+    assert first.http.get("/api/workflows/before").json()["version"] == 1
+    first.close()
+    file.write_text(text.format("after"))
+    second = serve(files=(file,))
+    assert second.http.get("/api/workflows/before").status_code == 404
+    assert second.run("after")["outputs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--host", "0.0.0.0", "--port", "0"], "or with --insecure"),
+        (["--port", "99999"], "cannot listen on 127.0.0.1:99999"),
+    ],
+)
+def test_where_it_must_not_or_cannot_listen_is_told(tmp_path: Path, options: list[str], why: str) -> None:
+    command = [sys.executable, "-c", "from twingraph.cli import console; console()", "serve", "--home", str(tmp_path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _gone(pid: int) -> None:
+    """Wait until a process is gone, which is not a child of this one."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        import select
+
+        assert select.select([descriptor], [], [], 30)[0], f"process {pid} is still there"
+    finally:
+        os.close(descriptor)
