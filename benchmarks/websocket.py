@@ -79,9 +79,7 @@ async def serve(told: argparse.Namespace, subscribers: int, home: str) -> dict[s
     spawning = multiprocessing.get_context("spawn")
     ready, results = spawning.Queue(), spawning.Queue()
     count = int(told.rate * told.seconds) // told.executions
-    child = spawning.Process(
-        target=subscribe_all, args=(port, names, subscribers, count, ready, results)
-    )
+    child = spawning.Process(target=subscribe_all, args=(port, names, subscribers, count, ready, results))
     if subscribers:
         child.start()
         await asyncio.to_thread(ready.get)

@@ -6,9 +6,8 @@ import argparse
 
 from lokki.commands.shared import at_least_one
 from lokki.outcome import complain
-from twingraph.commands.shared import Command, asked, graph_options, print_json, print_table
+from twingraph.commands.shared import Command, asked, graph_options, local_time, print_json, print_table
 from twingraph.executions.lineage import DOWN, UP, Lineage, Relative
-from twingraph.graphs.run import instant
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def _row(told: Relative) -> tuple[str, ...]:
         return str(told.distance), "(not recorded)", "", "", told.hash[:12]
     node = told.node
     name = f"{node.execution_id}/{node.node_id}"
-    return str(told.distance), name, node.status, instant(node.started_at) or "", told.hash[:12]
+    return str(told.distance), name, node.status, local_time(node.started_at), told.hash[:12]
 
 
 def _document(found: Lineage) -> dict[str, object]:

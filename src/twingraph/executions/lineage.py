@@ -6,6 +6,7 @@ how much is reached, not on how many nodes there are.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -85,8 +86,9 @@ def lineage(
     edges = [Edge(*row) for row in rows[:limit]]
     distances = _distances(hashes, edges, direction)
     nodes = {each.hash: each for each in (*_nodes(graph, [h for h in distances if h not in hashes]), *start)}
-    relatives = tuple(Relative(each, distance, nodes.get(each)) for each, distance in distances.items())
-    return Lineage(relatives, tuple(dict.fromkeys(edges)), len(rows) <= limit)
+    relatives = [Relative(each, distance, nodes.get(each)) for each, distance in distances.items()]
+    relatives.sort(key=lambda each: (each.distance, each.node.key if each.node else sys.maxsize))
+    return Lineage(tuple(relatives), tuple(dict.fromkeys(edges)), len(rows) <= limit)
 
 
 def _walk(hashes: Sequence[str], direction: str, depth: int | None) -> Any:
