@@ -246,7 +246,7 @@ class Batch:
             child = made.columns["hash"]
             self.edges += [{"child": child, "parent": parent} for parent in made.parents]
         if made.source:
-            self.sources[made.columns["code_hash"]] = made.source
+            self.sources[made.columns["code_hash"]] = veiled(made.source)
         if made.values_of:
             self.values += [
                 {"digest": identity, "hash": made.values_of, "name": name} for name, identity in made.values.made

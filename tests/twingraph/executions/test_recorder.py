@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -82,6 +83,43 @@ def test_a_database_that_cannot_be_written_is_told_once(
     assert told.endswith("Runs go on, but are not recorded.")
     assert "\n" not in told
     assert recorder.recall(CONTENT) is None
+
+
+FULL = """
+import resource, sys
+from tests.twingraph.executions.story import Story
+from twingraph.executions.recorder import Recorder
+recorder = Recorder(home=sys.argv[1])
+Story(recorder, "before").begin().end()
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # as on a disk that is full
+story = Story(recorder, "during").begin()
+for at in range(100):
+    story.whole(f"flap#{at}", outputs={"text": "x" * 60_000, "more": bytes(range(256)) * 1_000})
+story.end()
+recorder.close()
+print(recorder.repository().find("before").status)
+"""
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path, repository_root: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / "graph")]
+    done = subprocess.run(command, cwd=repository_root, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "completed\n")
+    (told,) = done.stderr.splitlines()
+    assert told.endswith("Runs go on, but are not recorded.")
+
+
+def test_a_server_that_does_not_answer_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        recorder = Recorder(f"postgresql://ada:hunter2@127.0.0.1:{port}/graph", home=str(tmp_path))
+        Story(recorder, "one").begin().whole("flap").end()
+        Story(recorder, "two").begin().whole("flap").end()
+        recorder.close()
+    (told,) = caplog.messages
+    assert "ada:***@127.0.0.1" in told
+    assert "hunter2" not in told
 
 
 def test_recording_goes_on_when_the_database_is_free_again(
