@@ -32,9 +32,13 @@ def _run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(_document(found))
         return
-    print_table(("AWAY", "NODE", "STATUS", "STARTED", "HASH"), map(_row, found.relatives))
+    print_table(("AWAY", "NODE", "STATUS", "STARTED", "HASH"), map(_row, sorted(found.relatives, key=_place)))
     if not found.complete:
         complain("That is not all: say --depth to see less.")
+
+
+def _place(told: Relative) -> tuple[int, int]:
+    return told.distance, told.node.key if told.node else 0
 
 
 def _row(told: Relative) -> tuple[str, ...]:

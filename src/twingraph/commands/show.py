@@ -77,7 +77,8 @@ def _node_lines(graph: ExecutionGraph, run: RunGraph, node: Node) -> Iterator[st
     if node.started_at is not None:
         yield f"started   {local_time(node.started_at)}"
     ids = run.ids
-    parents = [ids.get(each, each) for each in run.parents.get(node.hash, ())]
+    follows = set(run.parents.get(node.hash, ()))
+    parents = [ids[each] for each in ids if each in follows] + sorted(follows - ids.keys())
     if parents:
         yield f"after     {', '.join(parents)}"
     for name, values in (("labels", parsed(node.labels)), ("used", parsed(node.usage))):
