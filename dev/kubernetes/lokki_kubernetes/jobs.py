@@ -14,8 +14,9 @@ from typing import Any
 from lokki_kubernetes.errors import ApiError, Object
 from lokki_kubernetes.recorder import record
 from lokki_kubernetes.resources import now, parse_time
-from lokki_kubernetes.store import Store
+from lokki_kubernetes.store import Change, Store
 
+_ROUND = 0.3  # seconds
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -56,15 +57,18 @@ class JobController(threading.Thread):
         self._ended.set()
 
     def run(self) -> None:
-        version = -1
+        """Look at the jobs that something happened to, and now and then, for deadlines, at all."""
+        version, next_round = self._store.version, 0.0
         while not self._ended.is_set():
-            for job in self._store.list("jobs"):
+            changes = self._store.after(version, _ROUND)
+            version = changes[-1].version if changes else version
+            touched = {each for change in changes for each in _jobs_of(change)}
+            is_round = time.monotonic() >= next_round
+            if is_round:
+                next_round = time.monotonic() + _ROUND
+            for job in self._store.list("jobs", match=lambda job: is_round or job["metadata"]["uid"] in touched):  # noqa: B023
                 with contextlib.suppress(ApiError):  # changed or gone meanwhile: the next round sees it
                     self._reconcile(job)
-            with self._store.changed:
-                if self._store.version == version:
-                    self._store.changed.wait(0.2)
-                version = self._store.version
 
     def _reconcile(self, job: Object) -> None:
         if job["metadata"].get("deletionTimestamp"):
@@ -290,6 +294,16 @@ def _failure_rule(job: Object, pod: Object) -> Object | None:
         elif any((c["type"], c.get("status", "True")) in conditions for c in rule.get("onPodConditions") or []):
             return dict(rule)
     return None
+
+
+def _jobs_of(change: Change) -> list[str]:
+    """The uids of the jobs that a change is of interest to."""
+    metadata = change.object["metadata"]
+    if change.plural == "jobs":
+        return [metadata["uid"]]
+    if change.plural == "pods":
+        return [owner["uid"] for owner in metadata.get("ownerReferences") or ()]
+    return []
 
 
 def _is_active(pod: Object) -> bool:

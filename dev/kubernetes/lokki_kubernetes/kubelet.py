@@ -101,9 +101,10 @@ class Kubelet(threading.Thread):
         wanted = (pod["spec"].get("nodeSelector") or {}).items()
         if not wanted <= NODE_LABELS.items():
             return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
-        others = self.store.list("pods", match=lambda other: _is_placed(other, pod))
         asked = _requested(pod)
-        used = [_requested(other) for other in others]
+        with self.store.changed:
+            others = [other for other in self.store.each("pods") if _is_placed(other, pod)]
+            used = [_requested(other) for other in others]
         short = [
             f"1 Insufficient {name}"
             for name, amount in asked.items()

@@ -78,15 +78,24 @@ class PodWorker(threading.Thread):
         self._follow(spec)
 
     def _schedule(self) -> bool:
-        while message := self._kubelet.unschedulable(self.pod):
+        told = ""
+        while message := self._placed():
 
             def unscheduled(pod: Object, text: str = message) -> None:
                 pod["status"]["conditions"] = [condition("PodScheduled", False, "Unschedulable", text)]
 
-            self._change(unscheduled)
-            self._event("Warning", "FailedScheduling", message, "default-scheduler")
+            if message != told:
+                told = message
+                self._change(unscheduled)
+                self._event("Warning", "FailedScheduling", message, "default-scheduler")
             if self._deleting.wait(1):
                 return False
+        message = f"Successfully assigned {self._namespace}/{self._name} to {NODE}"
+        self._event("Normal", "Scheduled", message, "default-scheduler")
+        return not self._deleting.is_set()
+
+    def _placed(self) -> str:
+        """Put the pod on the node; why it cannot be, if it cannot."""
 
         def scheduled(pod: Object) -> None:
             pod["spec"]["nodeName"] = NODE
@@ -94,15 +103,12 @@ class PodWorker(threading.Thread):
                 phase="Pending", startTime=now(), hostIP="127.0.0.1", conditions=[condition("PodScheduled", True)]
             )
 
-        self._started_at = time.time()
-        self._change(scheduled)
-        self._event(
-            "Normal",
-            "Scheduled",
-            f"Successfully assigned {self._namespace}/{self._name} to {NODE}",
-            "default-scheduler",
-        )
-        return not self._deleting.is_set()
+        with self._store.changed:
+            message = self._kubelet.unschedulable(self.pod)
+            if not message:
+                self._started_at = time.time()
+                self._change(scheduled)
+        return message
 
     def _run_init(self, container: Object) -> bool:
         attempt = 0

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lokki_kubernetes.errors import Object, already_exists, bad_request, conflict, expired, not_found
@@ -86,6 +86,14 @@ class Store:
                 for (space, _), obj in sorted(self._objects[plural].items())
                 if (not namespace or space == namespace) and (match is None or match(obj))
             ]
+
+    def each(self, plural: str) -> Iterable[Object]:
+        """The objects themselves, not copies: to be looked at while `changed` is held."""
+        return self._objects[plural].values()
+
+    def after(self, version: int, seconds: float) -> list[Change]:
+        """The changes after a version, waiting for one at most so long."""
+        return self._after(version, time.monotonic() + seconds)
 
     def update(self, plural: str, obj: Object) -> Object:
         """Replace an object; its resourceVersion, when given, must be the current one."""
