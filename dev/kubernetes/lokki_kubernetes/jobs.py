@@ -231,7 +231,11 @@ class JobController(threading.Thread):
             field = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
             for container in pod["spec"]["containers"]:
                 container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "valueFrom": field})
-        created = self._store.create("pods", pod)
+        with self._store.changed:
+            found = self._store.find("jobs", metadata["namespace"], metadata["name"])
+            if found is None or found["metadata"]["uid"] != metadata["uid"]:  # it was deleted since it was looked at
+                return
+            created = self._store.create("pods", pod)
         message = f"Created pod: {created['metadata']['name']}"
         record(self._store, job, "Normal", "SuccessfulCreate", message, "job-controller")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tarfile
 import threading
@@ -279,9 +280,26 @@ def test_check_says_what_it_would_run_on(kubernetes: Namespace, monkeypatch: pyt
     assert told.endswith("namespace 'default'")
 
 
+def test_without_the_client_a_call_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['kubernetes'] = None\n"
+        "from twingraph.platforms.kubernetes import Kubernetes\n"
+        "try: Kubernetes().check()\nexcept Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(
+        "PlatformUnavailableError Platform 'kubernetes' needs the Python client of Kubernetes"
+    )
+    assert "pip install 'lokki-twingraph[kubernetes]'" in done.stdout
+
+
 def test_without_a_cluster_check_and_calls_say_what_is_missing(at_home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     with pytest.raises(PlatformUnavailableError, match=r"no kubeconfig at .*\.kube/config, and this is no pod"):
+        Kubernetes().check()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    with pytest.raises(PlatformUnavailableError, match="cannot be used: Service token file does not exist"):
         Kubernetes().check()
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

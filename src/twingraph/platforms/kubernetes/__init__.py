@@ -25,7 +25,7 @@ from twingraph.platforms.kubernetes.payload import contents, parcel_of
 from twingraph.platforms.kubernetes.watching import Watching
 from twingraph.platforms.kubernetes.wishes import OPTIONS, Wishes, wishes
 
-_PATIENCE = 20.0
+_PATIENCE, _GLANCE = 20.0, 2.0
 _MISSING, _EXISTS = 404, 409
 
 
@@ -40,6 +40,7 @@ class Kubernetes:
     options = OPTIONS
 
     def __init__(self, patience: float = _PATIENCE) -> None:
+        self._patience = patience
         self._clusters = Clusters(patience)
         self._process = uuid.uuid4().hex[:16]
         self._watches: dict[Cluster, Watching] = {}
@@ -47,7 +48,7 @@ class Kubernetes:
 
     def check(self) -> str:
         """What it would run on."""
-        cluster = self._clusters.of(None, None, None)
+        cluster = Cluster(None, None, None, min(self._patience, _GLANCE))
         return f"Kubernetes {cluster.version()} at {cluster.host}, namespace {cluster.namespace!r}"
 
     def start(self, call: Placed) -> Job:

@@ -175,7 +175,7 @@ class Clusters:
     def of(self, kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:
         """The cluster that a call names; made once, and anew when the kubeconfig has changed."""
         path = _path(kubeconfig)
-        key = (path, context, namespace, [_changed(each) for each in path.split(os.pathsep)].__repr__())
+        key = (path, context, namespace, tuple(map(_changed, path.split(os.pathsep))))
         with self._lock:
             if key not in self._known:
                 self._known[key] = Cluster(kubeconfig, context, namespace, self._patience)
