@@ -17,6 +17,8 @@ ExecutionStatus = Literal["pending", "running", "stopping", "completed", "failed
 NodeStatus = Literal["pending", "running", "retrying", "completed", "failed", "skipped", "stopped", "cached"]
 Level = Literal["debug", "info", "warning", "error"]
 WorkflowStatus = Literal["active", "draft", "archived"]
+OVER: tuple[ExecutionStatus, ...] = ("completed", "failed", "stopped")
+"""The states of an execution that is over."""
 
 
 @overload
@@ -41,9 +43,15 @@ Time = Annotated[datetime, AfterValidator(with_zone), PlainSerializer(_told, ret
 
 
 class Body(BaseModel):
-    """What every body is: made of the fields that it names."""
+    """What every body is: made of the fields that it names, which are also had in brackets, as in JSON."""
 
     model_config = ConfigDict(populate_by_name=True)
+
+    def __getitem__(self, name: str) -> Any:
+        for field, about in type(self).model_fields.items():
+            if name in (field, about.alias):
+                return getattr(self, field)
+        raise KeyError(name)
 
 
 class Open(Body):
@@ -208,6 +216,16 @@ class Execution(Body):
     error: Failure | None = None
     success: bool | None = None
     rerun_of: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.execution_id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status in OVER
 
 
 class ExecutionPage(Body):
