@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from twingraph import wire
 from twingraph.errors import GraphError
 from twingraph.server import sockets
 from twingraph.server.context import Context
+from twingraph.server.document import document
 from twingraph.server.door import Door
 from twingraph.server.problems import Problem
-from twingraph.server.routes import bulk, executions, graph, workflows
+from twingraph.server.routes import bulk, executions, graph, pages, workflows
 
 _log = logging.getLogger("twingraph.server")
 
@@ -40,13 +44,16 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
         lifespan=life,
         docs_url=None,
         redoc_url=None,
-        responses={422: {"model": wire.ErrorBody}},
+        responses={422: {"model": wire.ErrorBody}},  # the document says more of it
+        generate_unique_id_function=_operation,
     )
     app.state.context = context
-    for each in (workflows, executions, bulk, graph, sockets):
+    app.openapi = partial(document, app)  # type: ignore[method-assign]  # which is how it is made one's own
+    for each in (workflows, executions, bulk, graph, pages, sockets):
         app.include_router(each.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(GraphError, _broken)
+    app.add_exception_handler(HTTPException, _nowhere)
     if context.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=context.origins, allow_methods=["*"], allow_headers=["*"],
@@ -54,6 +61,22 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
         )  # fmt: skip
     app.add_middleware(Door, gate=context.gate, limits=context.limits)
     return app
+
+
+def _operation(route: APIRoute) -> str:
+    """What an operation is called in the document."""
+    return route.operation_id or route.name
+
+
+async def _nowhere(request: Request, error: Exception) -> Response:
+    """What the framework says of paths and methods that there are not."""
+    if not isinstance(error, HTTPException):
+        raise TypeError(error)
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    here = f"{request.method} {request.url.path}"
+    detail = f"{here} is not a call of this API." if error.status_code in (404, 405) else str(error.detail)
+    body = wire.ErrorBody(detail=detail, code=code, hint="GET /openapi.json lists the calls.")
+    return JSONResponse(body.model_dump(), error.status_code, error.headers)
 
 
 async def _problem(_: Request, error: Exception) -> Response:

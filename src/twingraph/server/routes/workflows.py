@@ -50,7 +50,13 @@ def get_workflow(cases: Cases, workflow_id: str, response: Response) -> wire.Wor
     return found
 
 
-@router.post("/{workflow_id}", dependencies=[needs("author")], openapi_extra=said("author"), responses=_STORED)
+@router.post(
+    "/{workflow_id}",
+    dependencies=[needs("author")],
+    openapi_extra=said("author"),
+    responses=_STORED,
+    operation_id="post_workflow",
+)
 @router.put("/{workflow_id}", dependencies=[needs("author")], openapi_extra=said("author"), responses=_STORED)
 def put_workflow(
     cases: Cases,
