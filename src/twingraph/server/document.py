@@ -20,7 +20,7 @@ Workflows, executions of them, and what is known about both. What happens in exe
 WebSocket at `/ws`.
 
 A server without keys answers everybody on its own machine. Otherwise a key is sent in `X-API-Key`, or a token in
-`Authorization: Bearer`; `x-scope` says which scope a call needs: each of read, run, author and admin may do what the ones
+`Authorization: Bearer`; `x-scope` says which scope a call needs: each of read, run, author and admin may do what those
 before it may.
 
 `Accept: {wire.MEDIA_TYPE}` asks for this version, and is answered with that type; without it the type is
@@ -76,15 +76,15 @@ def document(app: FastAPI) -> Json:
 
 def _made(app: FastAPI) -> Json:
     told = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
-    told["license"] = {"name": "MIT"}
-    told["info"]["license"] = told.pop("license")
+    told["info"]["license"] = {"name": "MIT"}
     told["tags"] = [{"name": name, "description": about} for name, about in _TAGS.items()]
     parts = told["components"]
     parts["securitySchemes"] = _SCHEMES
     parts["responses"] = {"Invalid": _INVALID, **{name: _answer(status) for status, (name, _) in _ANSWERS.items()}}
-    for path, calls in told["paths"].items():
+    for calls in told["paths"].values():
         for call in calls.values():
-            _complete(path, call)
+            _complete(call)
+            _describe(call, parts["schemas"])
     for name, example in EXAMPLES.items():
         parts["schemas"][name]["examples"] = [example]
     return told
@@ -108,7 +108,7 @@ def _answer(status: int) -> Json:
     return made
 
 
-def _complete(path: str, call: Json) -> None:
+def _complete(call: Json) -> None:
     """Add what an operation does not say itself."""
     answers = call["responses"]
     if call["x-scope"] == "none":
@@ -122,6 +122,14 @@ def _complete(path: str, call: Json) -> None:
     if call.get("parameters") or "requestBody" in call:
         answers["422"] = _reference("Invalid")
     call["responses"] = {status: answers[status] for status in sorted(answers)}
+
+
+def _describe(call: Json, schemas: Json) -> None:
+    """Say of an answer what its body says of itself, where the route says nothing."""
+    for answer in call["responses"].values():
+        if answer.get("description") == "Successful Response":
+            name = answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            answer["description"] = schemas[name]["description"]
 
 
 def _reference(name: str) -> Json:

@@ -23,12 +23,14 @@ class Limits:
         bulk: bulk requests a minute.
         sockets: WebSockets at once.
         body: bytes of a request.
+        wait: seconds that a request may ask to wait for the end of an execution.
     """
 
     requests: int = 100
     bulk: int = 10
     sockets: int = 10
     body: int = 10 << 20
+    wait: float = 60.0
 
 
 def limits(told: str) -> Limits:

@@ -15,7 +15,6 @@ from twingraph.server.routes.workflows import Page, Size
 
 router = APIRouter(prefix="/api/executions", tags=["executions"])
 
-_LONGEST_WAIT = 60.0
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "description": "There is none such."}}
 _CONFLICT: dict[int | str, dict[str, Any]] = {
     **_MISSING,
@@ -53,8 +52,8 @@ def list_executions(
 async def get_execution(request: Request, cases: Cases, execution_id: str, wait: Wait = 0) -> wire.Execution:
     """One execution; with `wait`, when it is over or so many seconds have passed."""
     if wait:
-        hub = context(request).hub
-        await hub.over(execution_id, min(wait, _LONGEST_WAIT), lambda: cases.is_over(execution_id))
+        here = context(request)
+        await here.hub.over(execution_id, min(wait, here.limits.wait), lambda: cases.is_over(execution_id))
     return await asyncio.to_thread(cases.execution, execution_id)
 
 

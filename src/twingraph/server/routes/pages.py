@@ -17,7 +17,6 @@ router = APIRouter(include_in_schema=False)
 _FILES = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
-    "favicon.png": "image/png",
 }
 _QUIET = {"validatorUrl": None}  # or the page would ask a server of somebody else
 
@@ -30,7 +29,7 @@ def show_docs() -> HTMLResponse:
         title="TwinGraph API",
         swagger_js_url="docs/swagger-ui-bundle.js",
         swagger_css_url="docs/swagger-ui.css",
-        swagger_favicon_url="docs/favicon.png",
+        swagger_favicon_url="data:,",
         swagger_ui_parameters=_QUIET,
     )
 
