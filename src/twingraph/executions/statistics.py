@@ -55,6 +55,21 @@ def statistics(graph: Repository, component: str = "", since: float | None = Non
     return _of(graph, [*chosen, call.component == component]) or _of(graph, [*chosen, call.node_id == component])
 
 
+class Total(NamedTuple):
+    """How many executions there are of a status, and the seconds that they took."""
+
+    status: str
+    count: int
+    seconds: float
+
+
+def totals(graph: Repository) -> list[Total]:
+    """How many executions there are, by their status."""
+    row = schema.executions.c
+    query = select(row.status, func.count(), func.sum(row.duration)).group_by(row.status).order_by(row.status)
+    return [Total(status, int(count), float(seconds or 0.0)) for status, count, seconds in graph.read(query)]
+
+
 def _of(graph: Repository, chosen: Sequence[Any]) -> list[Statistics]:
     found = graph.read(_counts(chosen))
     percentiles: dict[str, dict[int, float | None]] = {}

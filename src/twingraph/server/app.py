@@ -21,7 +21,7 @@ from twingraph.server.context import Context
 from twingraph.server.document import document
 from twingraph.server.door import Door
 from twingraph.server.problems import Problem
-from twingraph.server.routes import bulk, executions, graph, pages, workflows
+from twingraph.server.routes import bulk, executions, graph, metrics, pages, workflows
 
 _log = logging.getLogger("twingraph.server")
 
@@ -49,7 +49,7 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
     )
     app.state.context = context
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # which is how it is made one's own
-    for each in (workflows, executions, bulk, graph, pages, sockets):
+    for each in (workflows, executions, bulk, graph, metrics, pages, sockets):
         app.include_router(each.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(GraphError, _broken)
@@ -59,7 +59,7 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
             CORSMiddleware, allow_origins=context.origins, allow_methods=["*"], allow_headers=["*"],
             expose_headers=["ETag", "Location", "Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset"],
         )  # fmt: skip
-    app.add_middleware(Door, gate=context.gate, limits=context.limits)
+    app.add_middleware(Door, gate=context.gate, limits=context.limits, traffic=context.traffic)
     return app
 
 

@@ -14,6 +14,7 @@ from twingraph.server.limits import Limits, Places
 from twingraph.server.live import Hub
 from twingraph.server.problems import Problem
 from twingraph.server.service import Launcher, Service
+from twingraph.server.traffic import Traffic
 
 
 @frozen(eq=False)
@@ -28,6 +29,7 @@ class Context:
         limits: how much one client may ask for.
         origins: pages of these may use the API from a browser, besides the server's own.
         sockets: how many WebSockets each client has open.
+        traffic: what was answered so far.
         database: what the database is called.
         version: of this program.
     """
@@ -41,6 +43,7 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     origins: tuple[str, ...] = ()
     sockets: Places = field(default_factory=Places)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def open_context(

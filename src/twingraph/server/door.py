@@ -17,6 +17,7 @@ from twingraph import wire
 from twingraph.server.auth import Gate
 from twingraph.server.limits import Limits, Meter
 from twingraph.server.problems import Problem
+from twingraph.server.traffic import Traffic
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,16 +26,19 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _VENDOR = "application/vnd.twingraph."
+_API = "/api/"
 _BULK = "/api/bulk/"
+_METRICS = "/metrics"
 
 
 class Door:
     """The way in and out."""
 
-    def __init__(self, app: App, gate: Gate, limits: Limits) -> None:
+    def __init__(self, app: App, gate: Gate, limits: Limits, traffic: Traffic) -> None:
         self._app = app
         self._gate = gate
         self._limits = limits
+        self._traffic = traffic
         self._meter = Meter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,11 +46,12 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        send = self._traffic.counting(scope["method"], send)
         headers = Headers(scope=scope)
         extra: dict[str, str] = {"X-API-Version": wire.API_VERSION}
         try:
             wanted = _wanted(headers, scope["path"])
-            if scope["path"].startswith("/api/"):
+            if scope["path"].startswith((_API, _METRICS)):
                 await self._enter(scope, headers, extra)
             receive = await _bounded(headers, receive, self._limits.body)
         except Problem as problem:
@@ -59,6 +64,8 @@ class Door:
         address = scope["client"][0] if scope.get("client") else "unknown"
         caller = await run_in_threadpool(self._gate.caller, headers, address)
         scope.setdefault("state", {})["caller"] = caller
+        if not scope["path"].startswith(_API):
+            return
         bulk = scope["path"].startswith(_BULK)
         limit = self._limits.bulk if bulk else self._limits.requests
         if not limit:

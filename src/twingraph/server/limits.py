@@ -100,6 +100,11 @@ class Places:
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
+    @property
+    def taken(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
     def enter(self, client: str, limit: int) -> bool:
         """Open one more; whether it may be opened."""
         if limit and self._open[client] >= limit:

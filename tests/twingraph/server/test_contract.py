@@ -72,7 +72,7 @@ def test_whatever_is_sent_the_answer_is_one_of_the_document(document: Any, path:
         max_examples=EXAMPLES, derandomize=True, database=None, deadline=None,
         phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    def ask(case: schemathesis.Case[Any, Any]) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(excluded_checks=[positive_data_acceptance])  # what there is not cannot be had
 
     ask()
