@@ -59,7 +59,7 @@ class Total(NamedTuple):
     """How many executions there are of a status, and the seconds that they took."""
 
     status: str
-    count: int
+    executions: int
     seconds: float
 
 

@@ -72,11 +72,11 @@ def _of_graph(context: Context, _: int) -> str:
     graph = context.service.graph
     counts = totals(graph)
     components = statistics(graph)
-    waiting = sum(each.count for each in counts if each.status in _QUEUED)
+    waiting = sum(each.executions for each in counts if each.status in _QUEUED)
     made = (
         Measure(
             "twingraph_executions", "gauge", "Executions in the graph, by status.",
-            [("", {"status": each.status}, each.count) for each in counts],
+            [("", {"status": each.status}, each.executions) for each in counts],
         ),
         Measure(
             "twingraph_execution_duration_seconds", "summary", "How long executions took that are over.",
@@ -84,7 +84,7 @@ def _of_graph(context: Context, _: int) -> str:
                 (end, {"status": each.status}, figure)
                 for each in counts
                 if each.status in wire.OVER
-                for end, figure in (("_sum", each.seconds), ("_count", each.count))
+                for end, figure in (("_sum", each.seconds), ("_count", each.executions))
             ],
         ),
         Measure("twingraph_queue_length", "gauge", "Executions that wait to be run.", [("", {}, waiting)]),
