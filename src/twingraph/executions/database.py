@@ -27,10 +27,14 @@ def opened(url: str) -> Engine:
     """The engine of a database whose tables are as `schema` says."""
     try:
         engine = _engine(url)
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            _prepared(connection)
+        try:
+            with engine.begin() as connection:
+                if engine.dialect.name == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+                _prepared(connection)
+        except BaseException:
+            engine.dispose()
+            raise
     except (SQLAlchemyError, OSError) as error:
         raise GraphError(f"The execution graph at {named(url)} cannot be opened: {reason(error)}.") from error
     return engine
