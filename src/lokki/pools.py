@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -35,6 +36,7 @@ class Stop(Protocol):
 
 
 _worker_stop: list[Stop] = []
+_threads: WeakSet[Threads] = WeakSet()
 
 
 class Inline:
@@ -56,41 +58,90 @@ class Threads:
 
     def __init__(self, workers: int = 0) -> None:
         self.workers = workers or min(32, (os.cpu_count() or 1) + 4)
-        self._idle = 0
+        self.begin()
+        _threads.add(self)
+
+    def begin(self) -> None:
+        """Begin without threads, also in a forked process, where those of the one before are not there."""
         self._started = 0
+        self._free = 0  # threads that no task is meant for
+        self._owed = 0  # tasks that no thread is meant for
         self._lock = threading.Lock()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
 
     def submit(self, task: Task) -> None:
         """Run the task in a thread, with the caller's context variables."""
         context = copy_context()
-        self._tasks.put(lambda: context.run(task))
         with self._lock:
-            start = self._started < self.workers and self._idle < self._tasks.qsize()
-            self._started += start
+            start = not self._free and self._started < self.workers
+            if start:
+                self._started += 1
+            elif self._free:
+                self._free -= 1
+            else:
+                self._owed += 1
         if start:
-            threading.Thread(target=self._work, name=f"lokki-{self._started}", daemon=True).start()
+            self._start()
+        self._tasks.put(lambda: context.run(task))
 
     @property
     def spare(self) -> bool:
         """Whether another task would be started at once."""
-        return self._started < self.workers or self._idle > self._tasks.qsize()
+        return self._started < self.workers or self._free > 0
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to do."""
         for _ in range(self._started):
             self._tasks.put(None)
 
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"lokki-{self._started}", daemon=True).start()
+        except BaseException:  # the system gives no more threads
+            with self._lock:
+                self._started -= 1
+            raise
+
     def _work(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             task = self._tasks.get()
-            with self._lock:
-                self._idle -= 1
-            if task is None:
+            if task is not None:
+                try:
+                    task()
+                except BaseException:  # which ends this thread
+                    self._start()
+                    raise
+                finally:
+                    del task  # which holds its result, and this thread may wait long for the next
+                    self._is_free()
+            elif self._ends():
                 return
-            task()
+            else:
+                self._tasks.put(None)  # a task that came later is meant for this thread
+
+    def _is_free(self) -> None:
+        with self._lock:
+            if self._owed:
+                self._owed -= 1
+            else:
+                self._free += 1
+
+    def _ends(self) -> bool:
+        with self._lock:
+            if not self._free:
+                return False
+            self._free -= 1
+            self._started -= 1
+            return True
+
+
+def _begin_anew() -> None:
+    for each in list(_threads):
+        each.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Processes:

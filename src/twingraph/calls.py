@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lokki.graph import Const, Step
 from lokki.pools import Stop
-from lokki.runtime.failure import Cancelled, StepFailure, leave_out, user_trace
+from lokki.runtime.failure import Cancelled, StepFailure, leave_out, summary, user_trace
 from lokki.runtime.invoke import Invocation, invoke
 from twingraph.errors import UpstreamFailedError
 from twingraph.events import Event, NodeFailed, NodeFinished, NodeLogged, NodeRetried, NodeStarted
@@ -34,7 +34,6 @@ leave_out(os.path.dirname(os.path.abspath(__file__)))
 inside: ContextVar[str] = ContextVar("inside", default="")
 """The node whose code is running; empty in the body of a pipeline, and outside of all."""
 
-_MOST_CONTENTS = 100_000  # calls whose content hash is known to those that follow them
 _SHOWN_ID = 20  # digits of a call's hash in the names of containers and jobs
 
 
@@ -50,6 +49,9 @@ class Around(Protocol):
 
     def tell(self, event: Event) -> None:
         """Tell the listeners."""
+
+    def made_of(self, hash: str, content: str) -> None:  # noqa: A002 - it is one
+        """Take note of a call's content hash, for those that follow it."""
 
     def recall(self, content: str, seconds: float | None) -> Mapping[str, Any] | None:
         """The recorded outputs of a call with this content hash that is not older than so many seconds."""
@@ -106,7 +108,7 @@ class Call:
         with self._lock:
             self.over.set()
             after, self._after = self._after, []
-        self._args, self._kwargs = (), {}
+        self._args, self._kwargs, self.result = (), {}, None  # so that nothing but the result itself holds the outputs
         for task in after:
             task()
 
@@ -141,16 +143,15 @@ class Call:
         if not self._ends():
             return
         self.error = error
-        name = type(error).__name__
         told = NodeFailed(
             self.around.id,
             self.node,
             self.attempt,
             seconds,
-            f"{name}: {error}",
+            summary(error),
             self.trace,
             hash=self.hash,
-            kind=name,
+            kind=type(error).__name__,
             status=status,
             at=time.time(),
         )
@@ -158,9 +159,8 @@ class Call:
             self.around.tell(told)
         finally:
             if self.result is not None:
-                self.result.fail(
-                    error, f"component {self.component.name!r} ({self.node}) {_what(status)}: {error}", status
-                )
+                why = f"component {self.component.name!r} ({self.node}) {_what(status)}: {message(error)}"
+                self.result.fail(error, why, status)
             self._finish()
 
     def _run(self) -> None:
@@ -202,11 +202,9 @@ class Call:
         if not around.listened and component.cache is None:
             return "", False
         inputs, code = component.inputs(args, kwargs), component.code_hash
-        known = [around.contents[each] for each in self.parents if each in around.contents]
+        known = [content for each in self.parents if (content := around.contents.get(each)) is not None]
         content, sure = content_hash(component.name, code, inputs, known)
-        around.contents[self.hash] = content
-        if len(around.contents) > _MOST_CONTENTS:
-            around.contents.pop(next(iter(around.contents)), None)
+        around.made_of(self.hash, content)
         if around.listened:
             started = NodeStarted(
                 around.id,
@@ -260,6 +258,16 @@ class Call:
     def _done(self, value: Any, given: Outputs, seconds: float, status: str) -> None:
         if not self._ends():
             return
+        try:
+            self._tell_done(value, given, seconds, status)
+        except BaseException:  # of a listener: now it ends as a failure
+            self._ended = False
+            raise
+        if self.result is not None:
+            self.result.fill(value, given, status)
+        self._finish()
+
+    def _tell_done(self, value: Any, given: Outputs, seconds: float, status: str) -> None:
         around = self.around
         around.tracker.gave(self.hash, value, given, self.component.code)
         if around.listened:
@@ -276,9 +284,6 @@ class Call:
                 at=time.time(),
             )
             around.tell(finished)
-        if self.result is not None:
-            self.result.fill(value, given, status)
-        self._finish()
 
     def _logged(self, level: str, line: str) -> None:
         self.around.tell(NodeLogged(self.around.id, self.node, self.attempt, level, line, time.time()))
@@ -328,9 +333,16 @@ def needed(result: Result) -> Any:
     """The value of a result that another call cannot do without."""
     error = result.error
     if error is not None:
-        why = f"{type(error).__name__}: {error}"
-        raise UpstreamFailedError(f"It needs the outputs of {result.node!r}, which failed: {why}") from error
+        raise UpstreamFailedError(f"It needs the outputs of {result.node!r}, which failed: {summary(error)}") from error
     return result.value
+
+
+def message(error: BaseException) -> str:
+    """What an exception says; where it cannot say it, its type."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the user's code
+        return summary(error)
 
 
 def _what(status: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lokki.errors import nearest
 from lokki.frozen import frozen
-from twingraph.calls import Call
+from twingraph.calls import Call, message
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.retries import ONCE, Retries, retries
 
@@ -69,7 +69,7 @@ def error_notification(failure: Failure) -> None:
     """The handler that is always there: it logs the failure. (The pipeline's `notifications` hear of it anyway.)"""
     _log.error(
         "Pipeline %r: component %r failed in execution %s: %s: %s",
-        failure.pipeline, failure.node, failure.execution, type(failure.error).__name__, failure.error,
+        failure.pipeline, failure.node, failure.execution, type(failure.error).__name__, message(failure.error),
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, overload
 
+from lokki.runtime.failure import summary
+from lokki.runtime.invoke import settled
 from twingraph.calls import inside, results_in
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Listener, NodeFailed, NodeFinished, NodeStarted
@@ -102,6 +104,13 @@ class Pipeline:
         made._config = {**self._config, "max_parallel": made.max_parallel, "timeout": made.timeout}  # noqa: SLF001
         return made._plan((), dict(inputs or {}))  # noqa: SLF001 - it is of this class
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Pipeline:
+        if instance is None:
+            return self
+        bound = copy(self)
+        bound.fn = self.fn.__get__(instance, owner)
+        return bound
+
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
 
@@ -110,7 +119,7 @@ class Pipeline:
         notified = (Notifier(self._channels, self.name),) if self._channels else ()
         return Plan(
             self.name,
-            lambda: resolved(self.fn(*args, **kwargs)),
+            lambda: resolved(settled(self.fn(*args, **kwargs))),
             self._scope,
             inputs=inputs,
             config=self._config,
@@ -134,11 +143,11 @@ class Pipeline:
         )  # fmt: skip
         try:
             scope = self._scope(run, node, outer)
-            value = inside_of(scope, lambda: resolved(self.fn(*args, **kwargs)))
+            value = inside_of(scope, lambda: resolved(settled(self.fn(*args, **kwargs))))
         except BaseException as error:
             kind = type(error).__name__
             seconds = time.perf_counter() - started
-            run.tell(NodeFailed(run.id, node, 0, seconds, f"{kind}: {error}", "", hash=mark, kind=kind, at=time.time()))
+            run.tell(NodeFailed(run.id, node, 0, seconds, summary(error), "", hash=mark, kind=kind, at=time.time()))
             raise
         given = told(dict(outputs(value)))
         run.tracker.gave(mark, value, {}, None)
@@ -167,23 +176,23 @@ class Pipeline:
         return dict(bound.arguments)
 
 
+_HOLDING = (Result, list, tuple, set, frozenset, dict)
+
+
 def resolved(value: Any) -> Any:
     """The value with every result in it waited for."""
-    match value:
-        case Result():
-            return value.wait()
-        case list():
-            for each in value:
-                resolved(each)
-        case tuple() | set() | frozenset():
-            for each in value:
-                resolved(each)
-        case dict():
-            for each in value.values():
-                resolved(each)
-        case _:
-            pass
+    _wait_for(value, set())
     return value
+
+
+def _wait_for(value: Any, seen: set[int]) -> None:
+    if isinstance(value, Result):
+        value.wait()
+    elif isinstance(value, _HOLDING) and id(value) not in seen:
+        seen.add(id(value))
+        for each in [*value.values()] if isinstance(value, dict) else value:
+            if isinstance(each, _HOLDING):
+                _wait_for(each, seen)
 
 
 @overload

@@ -109,6 +109,7 @@ class Result(dict[str, Any]):
         """The call is done."""
         self._value = value
         self.update(outputs=given, status=status)
+        self._waited = None
 
     def fail(self, error: BaseException, why: str, status: str = "failed") -> None:
         """The call failed, and this is what it leaves where that does not end the pipeline."""
@@ -237,13 +238,16 @@ class Result(dict[str, Any]):
         return f"<Result of {self.node}, {dict.__getitem__(self, 'status')}: {dict.__getitem__(self, 'outputs')!r}>"
 
 
-def told(value: Any) -> Any:
+_DEEPEST = 40  # levels at which a result is looked for; a list may hold itself
+
+
+def told(value: Any, level: int = 0) -> Any:
     """The value with what results gave in their place, as it is recorded; for one on its way nobody waits."""
     kind = type(value)
     if kind is Result:
         return dict(dict.__getitem__(value, "outputs")) if value.done else repr(value)
-    if kind is list or kind is tuple:
-        return kind(map(told, value))
-    if kind is dict:
-        return {name: told(each) for name, each in value.items()}
+    if level < _DEEPEST and (kind is list or kind is tuple):
+        return kind(told(each, level + 1) for each in value)
+    if level < _DEEPEST and kind is dict:
+        return {name: told(each, level + 1) for name, each in value.items()}
     return value

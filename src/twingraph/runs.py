@@ -6,7 +6,9 @@ Calls outside of any pipeline belong to the *session*, one execution for the lif
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,7 @@ from typing import Any
 
 from lokki.errors import nearest
 from lokki.frozen import field, frozen
-from lokki.runtime.failure import Cancelled, user_trace
+from lokki.runtime.failure import Cancelled, summary, user_trace
 from twingraph.calls import inside
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Event, ExecutionFinished, ExecutionStarted, Listener, NodeFailed
@@ -39,7 +41,7 @@ class Execution:
         status: "completed", "failed" or "stopped".
         outputs: what the pipeline returned.
         error: what it raised, where it failed.
-        failed_nodes: how many of its calls failed.
+        failed_nodes: how many of its calls failed, and how many were skipped because of that.
         seconds: how long it took.
         node_outputs: of a workflow, what each node gave.
     """
@@ -92,6 +94,10 @@ def _open_session() -> Scope:
     return made
 
 
+if hasattr(os, "register_at_fork"):  # what a forked process calls is an execution of its own
+    os.register_at_fork(after_in_child=_session.clear)
+
+
 def _end_session(session: Scope, started: float) -> None:
     session.drain()  # what was submitted and not waited for
     seconds = time.perf_counter() - started
@@ -99,9 +105,6 @@ def _end_session(session: Scope, started: float) -> None:
 
 
 def _program() -> str:
-    import os
-    import sys
-
     return os.path.basename(sys.argv[0]) or "python" if sys.argv else "python"
 
 
@@ -217,7 +220,7 @@ def execute(plan: Plan, id: str | None = None) -> Execution:  # noqa: A002 - it 
         made, trace = Execution(run.id, "failed", error=error), user_trace(error)
     finally:
         seconds = time.perf_counter() - started
-        error_text = "" if made.error is None else f"{type(made.error).__name__}: {made.error}"
+        error_text = "" if made.error is None else summary(made.error)
         finished = ExecutionFinished(
             run.id,
             plan.name,

@@ -12,14 +12,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from lokki.pools import Threads
 from lokki.runtime.failure import Cancelled
-from twingraph.calls import Call, inside, results_in
+from twingraph.calls import Call, inside, message, results_in
 from twingraph.errors import PipelineTimeoutError, UpstreamFailedError
 from twingraph.events import Event, Listener, NodeSubmitted
 from twingraph.lineage import Tracker, new_hash
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from twingraph.decorators import Component
 
 _MOST_THREADS = 10_000
+_MOST_CONTENTS = 100_000  # calls whose content hash is known to those that follow them
 _LOOK = 0.25  # seconds between two looks whether the execution was stopped
 
 
@@ -88,6 +89,13 @@ class Run:
             for listen in self._listeners:
                 listen(event)
 
+    def made_of(self, hash: str, content: str) -> None:  # noqa: A002 - it is one
+        """Take note of a call's content hash, for those that follow it."""
+        with self._lock:
+            self.contents[hash] = content
+            if len(self.contents) > _MOST_CONTENTS:
+                del self.contents[next(iter(self.contents))]
+
     def node_id(self, name: str) -> str:
         """An id for another call of this component: `load`, then `load#2`."""
         with self._lock:
@@ -126,10 +134,12 @@ class Scope:
         self._outer = outer
         self.inner: list[Scope] = []
         self._open: dict[str, Call] = {}  # submitted calls, until the end of the body
-        self._why: Callable[[], BaseException] = lambda: Cancelled(f"pipeline {name!r} was stopped")
+        self.why: Callable[[], BaseException] = lambda: Cancelled(f"pipeline {name!r} was stopped")
         self._timer = threading.Timer(timeout, self._expire, (timeout,)) if timeout else None
         if outer is not None:
             outer.inner.append(self)
+            if outer.stop.is_set():  # it was stopped in the meantime
+                self.halt(outer.why)
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
@@ -167,7 +177,7 @@ class Scope:
     def check(self) -> None:
         """Raise why this is over, if it is."""
         if self.stop.is_set():
-            raise self._why()
+            raise self.why()
 
     def _made(
         self,
@@ -202,6 +212,7 @@ class Scope:
                     time.time(),
                 )
             )
+        context = copy_context()  # whoever gives a place or ends as the last parent has one of its own
         waits = self._unfinished(call)
         left = len(waits) + 1
         lock = threading.Lock()
@@ -212,9 +223,9 @@ class Scope:
                 left -= 1
                 ready = left == 0
             if ready and nested:  # its component may wait for it, in the last place there is
-                self.run.pool.submit(lambda: self._run(call, caught=True))
+                self.run.pool.submit(lambda: context.run(self._run, call, True))
             elif ready:
-                self.slots.take(lambda: self.run.pool.submit(lambda: self._in_place(call, caught=False)))
+                self.slots.take(lambda: self.run.pool.submit(lambda: context.run(self._in_place, call, False)))
 
         for each in waits:
             each.then(one_less)
@@ -241,7 +252,7 @@ class Scope:
 
     def _run(self, call: Call, caught: bool) -> None:
         if self.stop.is_set():
-            call.fail(self._why(), "stopped")
+            call.fail(self.why(), "stopped")
         elif (error := self._upstream(call)) is not None:
             call.fail(error, "skipped")
         else:
@@ -254,7 +265,7 @@ class Scope:
         for each in call.parents:
             parent = self.run.calls.get(each)
             if parent is not None and parent.error is not None and not parent.seen and self.handling.ends(parent):
-                error = UpstreamFailedError(f"It follows {parent.node!r}, which failed: {parent.error}")
+                error = UpstreamFailedError(f"It follows {parent.node!r}, which failed: {message(parent.error)}")
                 error.__cause__ = parent.error
                 return error
         return None
@@ -283,7 +294,7 @@ class Scope:
             return
         call.seen = True
         if isinstance(call.error, Cancelled) and self.stop.is_set():
-            raise self._why() from None
+            raise self.why() from None
         if raises or self.handling.ends(call):
             raise _cause(call.error)
 
@@ -311,7 +322,7 @@ class Scope:
         deadline = None if seconds is None else time.monotonic() + seconds
         for call in list(self._open.values()):
             call.over.wait(None if deadline is None else max(deadline - time.monotonic(), 0))
-            call.abandon(self._why)
+            call.abandon(self.why)
 
     def _over(self, call: Call) -> None:
         """A submitted call is over: one that failed is kept, for the end of the body."""
@@ -327,10 +338,10 @@ class Scope:
     def halt(self, why: Callable[[], BaseException] | None = None) -> None:
         """Let nothing further begin, and end what runs."""
         if why is not None and not self.stop.is_set():
-            self._why = why
+            self.why = why
         self.stop.set()
-        for each in self.inner:
-            each.halt(self._why)
+        for each in list(self.inner):  # others come and go
+            each.halt(self.why)
 
     def close(self) -> None:
         """The pipeline is over."""

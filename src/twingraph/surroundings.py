@@ -24,13 +24,16 @@ class _Lines:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._open = {"info": "", "error": ""}
+        self._open: dict[str, list[str]] = {"info": [], "error": []}
         self._logged = ""
 
     def write(self, level: str, text: str) -> None:
-        *lines, rest = (self._open[level] + text).split("\n")
-        self._open[level] = rest
-        for line in lines:
+        first, *others = text.split("\n")
+        if first:
+            self._open[level].append(first)
+        for each in others:
+            line = "".join(self._open[level])
+            self._open[level] = [each] if each else []
             self._line(level, line)
 
     def record(self, level: str, message: str) -> None:
@@ -40,7 +43,7 @@ class _Lines:
     def close(self) -> None:
         for level, rest in self._open.items():
             if rest:
-                self._line(level, rest)
+                self._line(level, "".join(rest))
 
     def _line(self, level: str, line: str) -> None:
         if not (self._logged and self._logged in line):  # a handler wrote out what was logged
@@ -112,8 +115,15 @@ class _StandIns:
         record: logging.LogRecord = self._make(*args, **kwargs)
         lines = _lines.get()
         if lines is not None:
-            lines.record(record.levelname.lower(), record.getMessage())
+            lines.record(record.levelname.lower(), _message(record))
         return record
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit; whoever writes the record out tells it
+        return f"{record.msg} {record.args}"
 
 
 _stand_ins = _StandIns()

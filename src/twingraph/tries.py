@@ -14,16 +14,22 @@ from lokki.source import parsed
 
 
 def tries(fn: Callable[..., Any]) -> Mapping[CodeType, frozenset[int]]:
-    """The lines of the function that stand inside such a `try:`."""
-    if not isinstance(fn, FunctionType):
-        return {}
+    """The lines of the function, and of those that it wraps, that stand inside such a `try:`."""
+    found: dict[CodeType, frozenset[int]] = {}
+    while fn is not None:
+        if isinstance(fn, FunctionType) and fn.__code__ not in found and (lines := _of(fn.__code__)):
+            found[fn.__code__] = lines
+        fn = getattr(fn, "__wrapped__", None)  # type: ignore[assignment]
+    return found
+
+
+def _of(code: CodeType) -> frozenset[int]:
     try:
-        lines, first = inspect.getsourcelines(fn)
+        lines, first = inspect.getsourcelines(code)
         tree = parsed(textwrap.dedent("".join(lines)))
-        found = frozenset(first - 1 + line for line in _lines(tree))
+        return frozenset(first - 1 + line for line in _lines(tree))
     except (OSError, TypeError, SyntaxError):  # its text is not to be had
-        found = frozenset(_compiled_lines(fn.__code__))
-    return {fn.__code__: found} if found else {}
+        return frozenset(_compiled_lines(code))
 
 
 def _lines(tree: ast.AST) -> Iterator[int]:

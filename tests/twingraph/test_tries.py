@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -58,3 +59,17 @@ def test_lines_inside_of_a_try(with_text: bool, monkeypatch: pytest.MonkeyPatch)
 def test_what_has_none() -> None:
     assert tries(lambda: None) == {}
     assert tries(print) == {}
+
+
+def test_a_function_that_is_wrapped_counts() -> None:
+    def body() -> None:
+        try:
+            body()
+        except ValueError:
+            raise
+
+    @wraps(body)
+    def wrapper() -> None:
+        body()
+
+    assert [*tries(wrapper)] == [body.__code__]

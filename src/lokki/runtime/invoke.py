@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextvars import copy_context
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, Protocol
@@ -153,7 +154,7 @@ def _awaited(coroutine: Any) -> Any:
     from concurrent.futures import ThreadPoolExecutor  # a notebook has a loop of its own in this thread
 
     with ThreadPoolExecutor(1) as other:
-        return other.submit(asyncio.run, coroutine).result()
+        return other.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
 def picked(ref: Ref, results: Results) -> Any:
