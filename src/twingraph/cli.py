@@ -25,6 +25,7 @@ _COMMANDS = {
     "doctor": "tell what is available here, and why not",
     "keys": "make, list and revoke keys of a server",
     "serve": "serve the API, and run what it is asked for",
+    "worker": "run what servers on the same database are asked for",
 }
 """Each command with what the list of commands says of it; its module bears its name."""
 

@@ -1,16 +1,15 @@
 """Components sent with a workflow: what a client defines, as data that a server makes components of again.
 
     {"python": "3.11", "components": {name: {"kind", "value", "name", "placement", "retry", "cache"}},
-     "definitions": [...], "pickle": ""}
+     "definitions": [...]}
 
 They travel as source text and the definitions of all that they use (`twingraph.travel`), together, so that what two of
-them share is one thing there too. What has no source, such as a function of a notebook that is gone, makes all of them
-one pickle of `cloudpickle`, which only the same minor version of Python opens.
+them share is one thing there too. A function without source is sent as its code, and a class without source as a pickle
+of `cloudpickle`: these only the same minor version of Python takes, and any other says so.
 """
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -32,22 +31,17 @@ def ship(components: Mapping[str, Any]) -> dict[str, Any]:
     """Components, functions and classes by name, as JSON-able data."""
     luggage = Luggage("")
     told = {name: _about(name, each) for name, each in components.items()}
-    shipped: dict[str, Any] = {"python": _python(), "components": told, "definitions": [], "pickle": ""}
-    try:
-        with installed_there():
-            for name, each in components.items():
-                luggage.component = name
-                told[name]["value"] = luggage.value(_code(each), "its function")
-        shipped["definitions"] = luggage.listed
-    except TravelError as error:
-        shipped["pickle"] = _pickled({name: _code(each) for name, each in components.items()}, error)
-    return shipped
+    with installed_there():
+        for name, each in components.items():
+            luggage.component = name
+            told[name]["value"] = luggage.value(each.fn if isinstance(each, Component) else each, "its function")
+    return {"python": _python(), "components": told, "definitions": luggage.listed}
 
 
 def unship(shipped: Mapping[str, Any]) -> dict[str, Any]:
     """The components again, by name; their modules can be imported from now on."""
     told = shipped.get("components") or {}
-    values = _unpickled(shipped) if shipped.get("pickle") else _defined(shipped)
+    values = _defined(shipped)
     return {name: _made(about, values[name]) for name, about in told.items()}
 
 
@@ -75,35 +69,6 @@ def _refuse(value: Any) -> Any:
     raise Refused(value)
 
 
-def _code(thing: Any) -> Any:
-    return thing.fn if isinstance(thing, Component) else thing
-
-
-def _pickled(values: Mapping[str, Any], why: TravelError) -> str:
-    try:
-        import cloudpickle
-    except ImportError:
-        raise TravelError(f"{why} With cloudpickle it may be sent: pip install 'lokki-twingraph[processes]'.") from None
-    try:
-        return base64.b64encode(cloudpickle.dumps(dict(values))).decode()
-    except Exception as error:  # what cloudpickle raises depends on the object
-        raise TravelError(f"{why} Neither can it be pickled: {error}.") from error
-
-
-def _unpickled(shipped: Mapping[str, Any]) -> Any:
-    if shipped.get("python") != _python():
-        raise ComponentError(
-            f"The components that were sent with the workflow have no source text, only a pickle of Python "
-            f"{shipped.get('python')}, and this is Python {_python()}: define them in a file, or use the same Python."
-        )
-    import pickle
-
-    try:
-        return pickle.loads(base64.b64decode(shipped["pickle"]))
-    except Exception as error:
-        raise _unusable(error) from error
-
-
 def _defined(shipped: Mapping[str, Any]) -> dict[str, Any]:
     try:
         definitions = Definitions(list(shipped.get("definitions") or ()), pickles=False)
@@ -112,15 +77,12 @@ def _defined(shipped: Mapping[str, Any]) -> dict[str, Any]:
         return {name: definitions.read(about["value"]) for name, about in shipped["components"].items()}
     except Untravelled as error:
         raise ComponentError(f"A component that was sent with the workflow: {error}.") from error
-    except Exception as error:
-        raise _unusable(error) from error
-
-
-def _unusable(error: Exception) -> ComponentError:
-    why = f"{type(error).__name__}: {error}"
-    return ComponentError(
-        f"The components that were sent with the workflow cannot be made on Python {_python()}: {why}"
-    )
+    except Exception as error:  # making them runs code of theirs
+        why = f"{type(error).__name__}: {error}"
+        made_on = f"they were sent by Python {shipped.get('python')}"
+        raise ComponentError(
+            f"The components that were sent with the workflow cannot be made on Python {_python()} ({made_on}): {why}"
+        ) from error
 
 
 def _made(about: Mapping[str, Any], value: Any) -> Any:

@@ -333,7 +333,8 @@ def _method(fn: FunctionType) -> bool:
 
 def _component(value: Any) -> Any:
     """The function of a component or step; None for anything else."""
-    if type(value).__module__.partition(".")[0] not in OURS:
+    library = type(value).__module__.partition(".")[0]
+    if library not in OURS or (library == "lokki" and not is_own(library)):  # where lokki is, a step is made as it is
         return None
     inner = getattr(value, "fn", None)
     return inner if callable(inner) else None

@@ -102,7 +102,6 @@ class Shipped(Body):
     python: str
     components: dict[str, dict[str, Any]] = {}
     definitions: list[dict[str, Any]] = []
-    pickle: str = ""
 
 
 class WorkflowBody(Body):

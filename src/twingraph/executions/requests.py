@@ -2,6 +2,13 @@
 
 A claim and every change of state is one guarded statement, so that two servers never run the same execution and a late
 answer never undoes a newer one.
+
+Why no queue library, such as procrastinate, carries this on PostgreSQL: an execution would be a row here and a job in
+the library's own tables, written through its own connector, which does not share our transaction. Between the two
+commits a crash would leave one without the other, and what was acknowledged could get lost. Its workers run tasks in
+their own threads or event loop, where ours fork a process that can be stopped. It would bring migrations of its own,
+and SQLite, the default, would need this table all the same. What is left to gain is `FOR UPDATE SKIP LOCKED`, one
+statement in `claim`, and LISTEN and NOTIFY, which events of executions need in any case (`twingraph.server.exchange`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from twingraph.server.limits import limits
 from twingraph.server.processes import Processes
 from twingraph.server.schedule import Scheduler
 from twingraph.server.service import Service
+from twingraph.server.serving import connected
 from twingraph.settings import Settings
 
 _LOOK = 0.05
@@ -38,7 +39,7 @@ class Answering:
             origins=settings.origins,
             version=_version(),
         )
-        processes.publish = self._context.hub.publish
+        connected(processes, self._context.hub.publish)
 
     @property
     def asks_who(self) -> bool:

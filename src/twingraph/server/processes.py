@@ -22,6 +22,7 @@ from twingraph.executions.repository import Repository
 from twingraph.server.catalog import Catalog
 from twingraph.server.channel import Channel, Message
 from twingraph.server.child import GRACE
+from twingraph.server.exchange import Exchange
 from twingraph.server.files import Broken
 from twingraph.server.nurseries import Nursery, Running
 from twingraph.server.recovery import BEAT, LEASE, Recovery, let_go, name_of_this
@@ -48,6 +49,8 @@ class Processes:
 
     Attributes:
         publish: takes each message about an execution; called in the thread.
+        others: tells other servers on the same database.
+        most: how many run at once.
     """
 
     def __init__(
@@ -60,10 +63,11 @@ class Processes:
     ) -> None:
         self.graph = graph
         self.publish: Publish = lambda _execution, _message: None
+        self.others: Exchange | None = None
         self.name = name_of_this()
         self._begin = begin
         self._nursery = Nursery(nursery or begin())
-        self._most = most or (os.cpu_count() or 1) + 2
+        self.most = most or (os.cpu_count() or 1) + 2
         self._running: dict[str, Running] = {}
         self._stops: deque[str] = deque()
         self._woken, self._wake = socket.socketpair()
@@ -103,11 +107,23 @@ class Processes:
         return len(self._running)
 
     def wake(self) -> None:
-        """There is something to run."""
+        """There is something to run, here or elsewhere."""
+        self.look()
+        if self.others is not None:
+            self.others.work()
+
+    def stop(self, execution: str) -> None:
+        """End this execution, wherever it runs."""
+        self.stop_here(execution)
+        if self.others is not None and execution not in self._running:
+            self.others.stop(execution)
+
+    def look(self) -> None:
+        """Look for something to run."""
         self._look_at = 0.0
         self._nudge()
 
-    def stop(self, execution: str) -> None:
+    def stop_here(self, execution: str) -> None:
         """End this execution, if it runs here."""
         self._stops.append(execution)
         self._nudge()
@@ -184,7 +200,7 @@ class Processes:
     def _claim(self) -> None:
         """Begin as many executions as there are and as may run."""
         served = [each.id for each in self.catalog.workflows]
-        while len(self._running) < self._most:
+        while len(self._running) < self.most:
             execution = requests.claim(self.graph, self.name, served=served)
             if execution is None:
                 return

@@ -34,6 +34,7 @@ class Scheduler:
         self._graph = service.graph
         self._clock = clock
         self._complained: set[str] = set()
+        self._alone = self._graph.engine.dialect.name == "sqlite"  # with PostgreSQL, a worker may have the file
 
     async def run(self) -> None:
         """Until it is cancelled. A workflow that changed is seen within a minute, one that is stored here at once."""
@@ -66,7 +67,7 @@ class Scheduler:
         now, soonest = self._clock(), self._clock() + _LONGEST_SLEEP
         served = {each.id for each in self._service.launcher.catalog.workflows}
         for stored in fires.scheduled(self._graph):
-            if stored.origin and stored.id not in served:  # its file is served elsewhere, or not at all
+            if stored.origin and stored.id not in served and self._alone:  # its file is not served any more
                 continue
             try:
                 when = timing(json.loads(stored.metadata or "{}"), stored.id)

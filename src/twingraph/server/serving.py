@@ -18,7 +18,9 @@ from lokki.frozen import frozen
 from twingraph.errors import TwinGraphError
 from twingraph.executions.recorder import open_recorder
 from twingraph.server import nursery
-from twingraph.server.processes import Processes
+from twingraph.server.channel import Message
+from twingraph.server.exchange import Exchange
+from twingraph.server.processes import Processes, Publish
 from twingraph.settings import load_settings
 
 GRACE = 10.0
@@ -71,6 +73,21 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
         over.set()
     if not processes.wait(0):
         say("Ended at once; executions that were running are found by the next server.")
+
+
+def connected(processes: Processes, hear: Publish) -> None:
+    """Let `hear` get what happens in executions, wherever they run; with PostgreSQL, that may be elsewhere."""
+    processes.publish = hear
+    if processes.graph.engine.dialect.name != "postgresql":
+        return
+    others = Exchange(processes.graph, processes.name, processes.look, processes.stop_here, hear)
+
+    def publish(execution: str, message: Message) -> None:
+        hear(execution, message)
+        others.event(execution, message)
+
+    processes.publish, processes.others = publish, others
+    others.start()
 
 
 def _is_loopback(host: str) -> bool:

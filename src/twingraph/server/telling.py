@@ -115,14 +115,15 @@ def _node(execution: str, made: Change) -> list[Message]:
     if "duration" in columns:
         data["duration"] = columns["duration"]
     if "outputs" in columns:
-        data["outputs"] = _outputs(execution, columns["outputs"])
+        data["outputs"] = outputs_of(execution, columns["outputs"])
     told: list[Message] = [{"event": "node:status", "data": data}]
     if columns["status"] == "failed":
         told.append(error_of(execution, made.node, columns["error"], columns["trace"]))
     return told
 
 
-def _outputs(execution: str, text: str) -> Any:
+def outputs_of(execution: str, text: str) -> Any:
+    """Recorded outputs as an event shows them: where they are large, where to find them."""
     told = readable(text)
     size = len(text) if len(text) <= LARGEST else len(json.dumps(told))
     if size <= LARGEST:

@@ -60,6 +60,13 @@ def once(path: str, n: int = 0) -> int:
         return n + int(file.read())
 
 
+@component
+def mark(path: str, n: int) -> None:
+    """Leave a mark in a file."""
+    with open(path, "a") as out:
+        out.write(f"{n}\n")
+
+
 class Times(BaseComponent):
     """Multiply."""
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,19 @@ PIPES = Path(__file__).with_name("pipes.py")
 _WAIT = 60.0
 
 
-class Served:
-    """`twingraph serve` as a process."""
+class Process:
+    """A command of ours as a process."""
 
-    def __init__(self, files: Sequence[Path], *options: str, env: Mapping[str, str] | None = None) -> None:
-        told = [sys.executable, "-c", "from twingraph.cli import console; console()", "serve", "--port", "0"]
+    def __init__(self, *command: str) -> None:
         self.process = subprocess.Popen(
-            [*told, *options, *map(str, files)],
+            [sys.executable, "-c", "from twingraph.cli import console; console()", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "TWINGRAPH_RATE_LIMIT": "0", **(env or {})},
+            env={**os.environ, "TWINGRAPH_RATE_LIMIT": "0"},
         )
         self.said: list[str] = []
-        line = self.hear("TwinGraph at ")
-        self.url = line.split()[2]
-        self.http = httpx.Client(base_url=self.url, timeout=_WAIT)
 
     def hear(self, word: str) -> str:
         """The next line that has this in it."""
@@ -42,6 +38,34 @@ class Served:
             if word in line:
                 return line
         raise AssertionError(f"it ended: {''.join(self.said)}")
+
+    def kill(self) -> None:
+        """End it as the system would."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """End it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Served(Process):
+    """`twingraph serve`."""
+
+    def __init__(self, files: Sequence[Path], *options: str) -> None:
+        super().__init__("serve", "--port", "0", *options, *map(str, files))
+        self.url = self.hear("TwinGraph at ").split()[2]
+        self.http = httpx.Client(base_url=self.url, timeout=_WAIT)
+
+    def close(self) -> None:
+        """End it."""
+        self.http.close()
+        super().close()
 
     def store(self, id: str, nodes: Any, edges: Any = (), **more: Any) -> dict[str, Any]:  # noqa: A002
         """Store a workflow."""
@@ -71,21 +95,6 @@ class Served:
         """The status of each node."""
         told = self.http.get(f"/api/graph/execution/{execution}").json()
         return {each["id"]: each["status"] for each in told["nodes"]}
-
-    def kill(self) -> None:
-        """End it as the system would."""
-        self.process.kill()
-        self.process.wait()
-
-    def close(self) -> None:
-        """End it."""
-        self.http.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 class Door:
