@@ -2,8 +2,8 @@
 
     python benchmarks/twingraph.py [--rows import,call] [--repeats N] [--quick]
 
-Every figure is the median of rounds, each in processes of their own, the bare thing measured right after. Rows of a
-container need a Docker engine, and are left out without one.
+Every figure is the median of rounds, each in processes of their own, the bare thing measured right after. What follows
+the table has programs of its own: `graph` is the execution graph, `docker` needs a Docker engine.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ with ThreadPoolExecutor(10) as pool:
     results = [each.result() for each in [pool.submit(same, n) for n in range({count})]]
 print(time.perf_counter() - began)
 """
+
+
+PROGRAMS = {"graph": "twingraph_graph.py", "docker": "twingraph_docker.py"}
+"""What measures the rest."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,25 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = [each.strip() for each in arguments.rows.split(",")]
     chosen = [row for row in rows(arguments.quick) if any(row.name.startswith(each) for each in wanted)]
-    if not chosen:
-        known = ", ".join(row.name for row in rows(quick=True))
+    programs = [
+        name for name in PROGRAMS if arguments.rows and name in wanted or not (arguments.rows or arguments.quick)
+    ]
+    if not chosen and not programs:
+        known = ", ".join((*(row.name for row in rows(quick=True)), *PROGRAMS))
         sys.exit(f"No row is called {arguments.rows!r}; there are {known}.")
+    if chosen:
+        table(chosen, 1 if arguments.quick else arguments.repeats)
+    for name in programs:
+        print(f"\n{name}:", flush=True)
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), PROGRAMS[name])
+        subprocess.run([sys.executable, "-P", program], check=False)
+
+
+def table(chosen: list[Row], repeats: int) -> None:
+    """Measure and print the rows."""
     print("| what | bar | TwinGraph | beside | ratio | |\n| --- | --- | --- | --- | --- | --- |")
     for row in chosen:
-        print(line(row, *figures(row, 1 if arguments.quick else arguments.repeats)), flush=True)
+        print(line(row, *figures(row, repeats)), flush=True)
 
 
 if __name__ == "__main__":
