@@ -168,7 +168,7 @@ def main() -> None:
     wanted = [each.strip() for each in arguments.rows.split(",")]
     chosen = [row for row in rows(arguments.quick) if any(row.name.startswith(each) for each in wanted)]
     programs = [
-        name for name in PROGRAMS if arguments.rows and name in wanted or not (arguments.rows or arguments.quick)
+        name for name in PROGRAMS if (arguments.rows and name in wanted) or not (arguments.rows or arguments.quick)
     ]
     if not chosen and not programs:
         known = ", ".join((*(row.name for row in rows(quick=True)), *PROGRAMS))

@@ -18,14 +18,19 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lokki.frozen import replace
 from lokki.runtime.failure import Cancelled
 from tests.twingraph import cargo
 from tests.twingraph.calling import Heard, placed
+from twingraph import Component, pipeline
 from twingraph.errors import ComponentTimeoutError, RemoteError, TravelError
+from twingraph.events import NodeFailed, NodeRetried
 from twingraph.placed import Placed
 from twingraph.placement import Placement
-from twingraph.platforms.base import Platform, run
+from twingraph.platforms.base import Platform, register_platform, run
+from twingraph.retries import retries
 
+POLICY = {"max_attempts": 2, "initial_delay": 0, "exceptions": ["OwnError"]}
 AWKWARD = [
     "", " ", "two words", "line\nbreak\r\n", "'single' \"double\" `back`", "$HOME ${HOME} $(id) %PATH%", "a\\b\\\\c",
     "üñí 漢字 🐦", "-n --flag", "{}[]*?~!#;&|<>", '{"json": "inside"}', "\x00\x01\x1b\x1e\x1f", "é" * 300,
@@ -113,6 +118,19 @@ class PlatformContract:
         with pytest.raises(RemoteError, match="odd") as strange:
             call(work, "strange")
         assert {"StrangeError", "LookupError"} <= set(strange.value.mro)
+
+    def test_what_failed_is_tried_again_where_the_policy_names_it(self, platform: Platform) -> None:
+        def work() -> None:
+            raise cargo.OwnError(7, "again")
+
+        name = f"contract-{id(platform)}"
+        register_platform(name, lambda: platform)
+        tried = Component(work, "work", replace(self.place(), platform=name), retries(POLICY, "work"))
+        events: list[Any] = []
+        execution = pipeline(name="contract")(tried).run(listen=events.append)
+        assert isinstance(execution.error, cargo.OwnError)
+        assert [each.attempt for each in events if isinstance(each, NodeRetried)] == [1]
+        assert [each.attempt for each in events if isinstance(each, NodeFailed)] == [1]
 
     def test_what_cannot_be_sent_is_refused_by_name(self, call: Any) -> None:
         with pytest.raises(TravelError, match="argument 'x'"):
