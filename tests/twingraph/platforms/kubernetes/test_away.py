@@ -161,13 +161,13 @@ def test_what_is_large_goes_through_a_bucket(
     data, heard = os.urandom(3_000_000), Acting(look)
     call = placed(grow, data, place=Placement("kubernetes", IMAGE, config=config), heard=heard)
     assert run(Kubernetes(), call) == data * 2
-    assert (heard.lines, seen) == ([("info", "grows")], [[f"calls/{call.id}/envelope"]])
+    assert heard.lines == [("info", "grows")]
+    assert f"calls/{call.id}/envelope" in seen[0]  # and perhaps the answer: the line may be heard when that is there
     small = placed(grow, b"12", place=Placement("kubernetes", IMAGE, config=config))
     assert run(Kubernetes(), small) == b"1212"
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     for what in ("job", "secret", "pod"):
         kubernetes.await_none(what, label_selector=OURS)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
     config["store"] = "s3://no-such-bucket-anywhere/x"
     with pytest.raises(PlatformUnavailableError, match=r"store s3://no-such-bucket-anywhere/x/.* cannot be used"):
         run(Kubernetes(), placed(grow, data, place=Placement("kubernetes", IMAGE, config=config)))
