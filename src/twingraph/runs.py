@@ -137,7 +137,18 @@ def checked_graph_config(where: str, graph: Mapping[str, Any] | None) -> dict[st
             near = nearest(str(key), _GRAPH_KEYS) or "."
             known = ", ".join(_GRAPH_KEYS)
             raise ComponentError(f"{where}: graph_config has no key {key!r}{near} It takes {known}.")
-    return dict(graph or {})
+    told = dict(graph or {})
+    endpoint = told.get("graph_endpoint")
+    if endpoint and not str(endpoint).startswith(("ws://", "wss://")):
+        from twingraph.executions.secrets import veiled
+
+        what = f"an address such as ws://localhost:8182, not {veiled(str(endpoint))!r}"
+        raise ComponentError(f"{where}: graph_config['graph_endpoint'] is {what}.")
+    if not isinstance(told.get("record", True), bool):
+        raise ComponentTypeError(f"{where}: graph_config['record'] is True or False, not {told['record']!r}.")
+    if not isinstance(told.get("database") or "", str):
+        raise ComponentTypeError(f"{where}: graph_config['database'] is a URL, not {told['database']!r}.")
+    return told
 
 
 def checked_count(where: str, value: Any) -> int:

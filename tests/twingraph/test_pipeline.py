@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -389,6 +390,36 @@ def test_a_component_may_wait_for_what_it_submits_in_the_last_place() -> None:
     assert (made.value, [each.value for each in sums]) == (6, [1, 2, 3])
 
 
+def test_methods_coroutines_and_generators_can_be_pipelines(heard: Heard) -> None:
+    class Shop:
+        rate = 2
+
+        @pipeline
+        def sold(self, x: int) -> Any:
+            return total([x * self.rate])
+
+    @pipeline
+    async def later() -> Any:
+        await asyncio.sleep(0)
+        try:
+            return broken()
+        except ValueError:
+            return total([3])
+
+    @pipeline
+    def one_by_one() -> Any:
+        yield from (total([each]) for each in (1, 2))
+
+    async def in_a_loop() -> Any:
+        return later.run(listen=heard).result()
+
+    assert Shop().sold(4)["data"] == 8
+    assert Shop.sold.run(Shop(), x=1).result()["data"] == 2
+    assert [each["data"] for each in one_by_one()] == [1, 2]
+    assert asyncio.run(in_a_loop())["data"] == later()["data"] == 3
+    assert [each.node for each in heard.of(NodeStarted)] == ["broken", "total"]
+
+
 def test_submitted_calls_tell_that_they_wait(heard: Heard) -> None:
     @pipeline
     def steps() -> None:
@@ -412,6 +443,9 @@ def test_submitted_calls_tell_that_they_wait(heard: Heard) -> None:
         ({"error_handler": "custom", "error_config": {"handle": "x"}}, "no key 'handle'"),
         ({"error_handler": "custom", "error_config": {"handler": 3}}, "function or its name"),
         ({"graph_config": {"endpoint": "ws://x"}}, "no key 'endpoint'; did you mean 'graph_endpoint'"),
+        ({"graph_config": {"graph_endpoint": "localhost:8182"}}, "an address such as ws://localhost:8182"),
+        ({"graph_config": {"record": "off"}}, "is True or False, not 'off'"),
+        ({"graph_config": {"database": 5}}, "is a URL, not 5"),
         ({"notifications": {"on_fail": "https://x"}}, "no moment 'on_fail'"),
         ({"notifications": {"on_failure": "x"}}, "a notification is a URL"),
         ({"notifications": {"on_failure": {"type": "email"}}}, "needs 'host'"),
