@@ -152,7 +152,6 @@ def _awaited(coroutine: Any) -> Any:
     except RuntimeError:
         return asyncio.run(coroutine)
     from concurrent.futures import ThreadPoolExecutor  # a notebook has a loop of its own in this thread
-    from contextvars import copy_context
 
     with ThreadPoolExecutor(1) as other:
         return other.submit(copy_context().run, asyncio.run, coroutine).result()
