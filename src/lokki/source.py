@@ -36,12 +36,23 @@ Own = Collection[str] | None
 """The modules that are one's own, by the names at their top; None: those that were not installed as a library."""
 
 _own: ContextVar[Own] = ContextVar("own", default=None)
+_doubts: ContextVar[list[str] | None] = ContextVar("doubts", default=None)
 
 
 def fingerprint(fn: Callable[..., Any], own: Own = None) -> bytes:
     """Sixteen bytes that change when the code of `fn` does."""
     with _only(own):
         return digest(b"\0".join(_parts(fn, set())))
+
+
+def sure_fingerprint(fn: Callable[..., Any]) -> tuple[bytes, bool]:
+    """The fingerprint, and whether it tells all apart: not where a closure or object holds what no pickle takes."""
+    doubts: list[str] = []
+    token = _doubts.set(doubts)
+    try:
+        return fingerprint(fn), not doubts
+    finally:
+        _doubts.reset(token)
 
 
 def argument_hash(value: Any, own: Own = None) -> str:
@@ -86,8 +97,14 @@ def _parts(fn: Any, seen: set[int]) -> Iterator[bytes]:
         case _ if callable(fn) and isinstance(type(fn).__call__, FunctionType):
             yield from _class(type(fn), seen)
             yield _pickled(fn)
+        case _ if hasattr(fn, "__qualname__"):
+            yield repr(fn.__qualname__).encode()
+            owner = getattr(fn, "__self__", None)  # of a method that is not written in Python
+            if owner is not None and not isinstance(owner, ModuleType | type):
+                yield _value(owner, seen)
         case _:
-            yield repr(getattr(fn, "__qualname__", type(fn).__qualname__)).encode()
+            yield repr(type(fn).__qualname__).encode()
+            yield _pickled(fn)
 
 
 def _function(fn: FunctionType, seen: set[int]) -> Iterator[bytes]:
@@ -217,11 +234,21 @@ def _value(value: Any, seen: set[int]) -> bytes:
     try:
         return content_hash(value, other).encode()
     except StoreError:
-        return type(value).__qualname__.encode()
+        return _kind(value)
 
 
 def _pickled(value: Any) -> bytes:
     try:
         return content_hash(value).encode()
-    except StoreError:  # a closure may hold what no pickle takes (a lock, a client): its type must do
-        return type(value).__qualname__.encode()
+    except StoreError:
+        return _kind(value)
+
+
+def _kind(value: Any) -> bytes:
+    """A closure may hold what no pickle takes, such as a lock or a client: its type must do."""
+    if isinstance(value, ModuleType):
+        return value.__name__.encode()
+    doubts = _doubts.get()
+    if doubts is not None:
+        doubts.append(type(value).__qualname__)
+    return type(value).__qualname__.encode()

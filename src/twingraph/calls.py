@@ -201,7 +201,7 @@ class Call:
         around, component = self.around, self.component
         if not around.listened and component.cache is None:
             return "", False
-        inputs, code = component.inputs(args, kwargs), component.code_hash
+        inputs, (code, certain) = component.inputs(args, kwargs), component.code_identity
         known = [content for each in self.parents if (content := around.contents.get(each)) is not None]
         content, sure = content_hash(component.name, code, inputs, known)
         around.made_of(self.hash, content)
@@ -224,7 +224,7 @@ class Call:
                 keep=around.keep or component.cache is not None,
             )
             around.tell(started)
-        return content, sure
+        return content, sure and certain
 
     def _attempt(self, *args: Any, **kwargs: Any) -> Any:
         placement = self.component.placement

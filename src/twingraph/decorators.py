@@ -12,16 +12,14 @@ import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any, ClassVar, Protocol, overload, runtime_checkable
-from weakref import WeakKeyDictionary
 
 from lokki.chain import StepNode
 from lokki.errors import nearest
 from lokki.frozen import frozen
-from lokki.source import fingerprint
+from lokki.source import sure_fingerprint
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.lineage import parent_hashes
 from twingraph.placement import Placement, placement
@@ -32,7 +30,6 @@ from twingraph.runs import scope
 
 _PARENTS = ("parent_hash", "parent_hashes")
 _warned: set[tuple[str, str]] = set()
-_components: WeakKeyDictionary[Instance, Component] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -83,7 +80,7 @@ class Component:
         self.placement = placement
         self.retry = retry
         self.cache = cache
-        self._code_hash: str | None = None
+        self._code: tuple[str, bool] | None = None
         self._own_parents = {each for each in _PARENTS if each in self.signature.parameters}
         _namedtuple_for(fn)
 
@@ -115,10 +112,7 @@ class Component:
     @cached_property
     def source(self) -> str:
         """The text of the function, where there is one."""
-        try:
-            return textwrap.dedent(inspect.getsource(type(self.instance) if self.instance else self.fn))
-        except (OSError, TypeError):
-            return ""
+        return _text_of_class(type(self.instance)) if self.instance else _text(self.fn)
 
     @cached_property
     def instance(self) -> Instance | None:
@@ -127,11 +121,16 @@ class Component:
         return owner if isinstance(owner, Instance) else None
 
     @property
-    def code_hash(self) -> str:
-        """What changes when the code does; what a closure holds may change from call to call."""
-        if self._code_hash is None or getattr(self.fn, "__closure__", None):
-            self._code_hash = fingerprint(self.fn).hex()
-        return self._code_hash
+    def code_identity(self) -> tuple[str, bool]:
+        """What changes when the code does, and whether that can be relied on.
+
+        What a closure or an instance holds may change from call to call.
+        """
+        changes = self.cache or getattr(self.fn, "__closure__", None) or getattr(self.fn, "__self__", None) is not None
+        if self._code is None or changes:  # with a cache, also the functions that it uses
+            made, sure = sure_fingerprint(self.fn)
+            self._code = made.hex(), sure
+        return self._code
 
     @property
     def code(self) -> CodeType | None:
@@ -249,14 +248,21 @@ def component(
 
 def component_of(instance: Instance) -> Component:
     """The component that an instance of a class is, placed as its class says."""
-    try:
-        return _components[instance]
-    except (KeyError, TypeError):
-        pass
     made: Component = component(**instance.placement)(instance)
-    with suppress(TypeError):  # it may not be hashable
-        _components[instance] = made
     return made
+
+
+@lru_cache(maxsize=256)
+def _text_of_class(cls: type) -> str:
+    return _text(cls)
+
+
+def _text(thing: Any) -> str:
+    """The text of a function or class, where there is one."""
+    try:
+        return textwrap.dedent(inspect.getsource(thing))
+    except (OSError, TypeError):
+        return ""
 
 
 def _function(given: Any) -> Callable[..., Any]:

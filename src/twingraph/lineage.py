@@ -6,10 +6,12 @@ its code, its inputs and the content hashes of its parents: it is the same when 
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from types import CodeType
 from typing import Any
@@ -22,6 +24,9 @@ from twingraph.results import Result
 
 _MANY = 10_000  # elements from which on a value is hashed as a pickle, which takes a tenth of the time
 _LOOKED_AT = 256  # elements of a container that are looked at one by one
+_HEAVY = 64 << 20  # bytes of values that nobody else may hold
+_UNKNOWN = 1 << 20  # bytes that an object counts for which does not say its size
+_WORD = re.compile(r"\w{0,40}", re.ASCII).fullmatch
 
 
 def new_hash() -> str:
@@ -80,21 +85,23 @@ class Tracker:
     """Which call gave a value, told by the value's identity.
 
     Values are held so that their identity stays theirs, until nobody else holds them: that is looked after whenever
-    their number has doubled.
+    their number or their size has doubled.
     """
 
     def __init__(self) -> None:
         self._held: dict[int, tuple[Any, str]] = {}
         self._most = 16
+        self._weight, self._heaviest = 0, _HEAVY
         self._lock = threading.Lock()
 
     def gave(self, hash: str, value: Any, given: Mapping[str, Any], code: CodeType | None) -> None:  # noqa: A002
         """Take note of what a call gave."""
-        constants = {id(each) for each in code.co_consts} if code is not None else set()
+        constants = _constants(code) if code is not None else frozenset()
         with self._lock:
             for each in _traceable((value, *given.values()), constants):
                 self._held[id(each)] = (each, hash)
-            if len(self._held) > self._most:
+                self._weight += _weight(each)
+            if len(self._held) > self._most or self._weight > self._heaviest:
                 self._let_go()
 
     def sources(self, values: Iterable[Any]) -> tuple[str, ...]:
@@ -104,13 +111,41 @@ class Tracker:
         return tuple(dict.fromkeys(each[1] for each in found if each is not None))
 
     def _let_go(self) -> None:
-        count = sys.getrefcount
-        # held by its tuple, by the loop and by the call of getrefcount
-        self._held = {key: held for key, held in self._held.items() if count(held[0]) > 2}
+        count, before = sys.getrefcount, -1
+        while before != len(self._held):  # when a list goes, its elements may go
+            before = len(self._held)
+            # held by its tuple, by the loop and by the call of getrefcount
+            self._held = {key: held for key, held in self._held.items() if count(held[0]) > 2}
         self._most = max(16, 2 * len(self._held))
+        self._weight = sum(_weight(each) for each, _ in self._held.values())
+        self._heaviest = max(_HEAVY, 2 * self._weight)
 
 
-def _traceable(values: Iterable[Any], constants: set[int]) -> Iterator[Any]:
+@lru_cache(maxsize=1024)
+def _constants(code: CodeType) -> frozenset[int]:
+    """The identities of what is written in the code itself, which is the same object each time."""
+    found, waiting = set(), list(code.co_consts)
+    while waiting:
+        each = waiting.pop()
+        found.add(id(each))
+        if isinstance(each, CodeType):
+            waiting.extend(each.co_consts)
+        elif isinstance(each, tuple | frozenset):
+            waiting.extend(each)
+    return frozenset(found)
+
+
+def _weight(value: Any) -> int:
+    """About how many bytes a value takes, without its elements."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return 64 * len(value)
+    size = value.nbytes if type(value).__module__ == "numpy" else None
+    return size if isinstance(size, int) else _UNKNOWN
+
+
+def _traceable(values: Iterable[Any], constants: frozenset[int]) -> Iterator[Any]:
     for value in values:
         for each in (value, *_elements(value)):
             if id(each) not in constants and not _common(each):
@@ -122,7 +157,9 @@ def _common(value: Any) -> bool:
     match value:
         case None | bool() | int() | float() | complex() | type():
             return True
-        case str() | bytes() | tuple() | frozenset():
+        case str():
+            return _WORD(value) is not None  # words in a program's text are one object wherever they stand
+        case bytes() | tuple() | frozenset():
             return len(value) < 2
         case _:
             return callable(value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
 import pickle
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -361,3 +363,16 @@ def test_a_class_is_a_component() -> None:
     assert component(name="kept", timeout=5)(processor)(data=[1])["count"] == 1
     with pytest.raises(NotImplementedError, match="give it a method execute"):
         BaseComponent()()
+
+
+def test_an_object_that_was_called_can_go() -> None:
+    class Kept(BaseComponent):
+        def execute(self) -> int:
+            return 1
+
+    kept = Kept()
+    assert kept().value == 1
+    gone = weakref.ref(kept)
+    del kept
+    gc.collect()
+    assert gone() is None

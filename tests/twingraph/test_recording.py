@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from twingraph import Workflow, component, pipeline
+from twingraph import BaseComponent, Workflow, component, pipeline
 from twingraph.executions.recorder import open_recorder
 from twingraph.executions.repository import Repository
 
@@ -129,6 +131,48 @@ def test_changed_code_is_run_again(graph: Repository) -> None:
         exec(f"@component(cache=True)\ndef grow(x):\n    return {body}\n", names)
         made[body] = pipeline(name="growing")(names["grow"])(1)
     assert [(each.value, each.status) for each in made.values()] == [(2, "completed"), (2, "cached"), (3, "completed")]
+
+
+def test_what_a_component_uses_may_change_while_the_process_runs(graph: Repository) -> None:
+    names: dict[str, Any] = {"component": component}
+    exec("def helper(x):\n    return x + 1\n@component(cache=True)\ndef uses(x):\n    return helper(x)\n", names)
+    before = [names["uses"](1).value, names["uses"](1).status]
+    exec("def helper(x):\n    return x + 100\n", names)
+    assert (before, names["uses"](1).value) == ([2, "cached"], 101)
+
+
+class Times(BaseComponent):
+    placement: ClassVar[dict[str, Any]] = {"cache": True}
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self.factor = 2
+
+    def execute(self, x: int) -> int:
+        return x * self.factor
+
+
+def test_an_object_that_changed_is_run_again(graph: Repository) -> None:
+    times = Times()
+    assert [times(x=2).value, times(x=2).status] == [4, "cached"]
+    times.factor = 10
+    assert times(x=2).value == 20
+
+
+def test_a_closure_that_cannot_be_compared_is_run_each_time(graph: Repository) -> None:
+    def counting(rows: int) -> Any:
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        connection.execute("create table t (x)")
+        connection.executemany("insert into t values (?)", [(each,) for each in range(rows)])
+
+        @component(cache=True)
+        def count() -> int:
+            with closing(connection):
+                return int(connection.execute("select count(*) from t").fetchone()[0])
+
+        return count
+
+    assert [counting(1)().value, counting(2)().value] == [1, 2]
 
 
 def test_a_workflow_is_recorded_under_the_ids_of_its_definition(graph: Repository) -> None:

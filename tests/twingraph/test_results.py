@@ -110,8 +110,31 @@ def test_values_that_python_shares_are_not_followed() -> None:
     def gives() -> str:
         return "a constant of the code"
 
-    tracker.gave("h", gives(), {"small": 7, "none": None, "flag": True, "letter": "x"}, gives.__code__)
-    assert tracker.sources([gives(), 7, None, True, "x"]) == ()
+    def words() -> list[str]:
+        return ["a first constant", "another constant", "a third constant"]  # which lie in a tuple of the code
+
+    tracker.gave("w", words(), {}, words.__code__)
+    tracker.gave("h", gives(), {"small": 7, "word": "duck", "none": None, "flag": True, "letter": "x"}, gives.__code__)
+    assert tracker.sources([gives(), 7, None, True, "x", "duck", *words()]) == ()
     made = " ".join(["made", "while running"])
     tracker.gave("h", made, {}, gives.__code__)
     assert tracker.sources([made]) == ("h",)
+
+
+def test_large_values_are_let_go_although_many_small_ones_are_kept() -> None:
+    tracker = Tracker()
+    gone: list[int] = []
+    kept = [[f"value {number}"] for number in range(1000)]
+    for each in kept:
+        tracker.gave("k", each, {}, None)
+
+    class Large:
+        pass
+
+    for _ in range(200):
+        large = Large()
+        weakref.finalize(large, gone.append, 1)
+        tracker.gave("l", {"large": large}, {}, None)
+        del large
+    assert len(gone) > 100
+    assert tracker.sources([kept[0]]) == ("k",)
