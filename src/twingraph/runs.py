@@ -151,12 +151,12 @@ def checked_graph_config(where: str, graph: Mapping[str, Any] | None) -> dict[st
     return told
 
 
-def checked_count(where: str, value: Any) -> int:
+def checked_count(where: str, value: Any, name: str = "max_parallel") -> int:
     """`max_parallel=` as it can be used."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ComponentTypeError(f"{where}: max_parallel takes a whole number, not {value!r}.")
+        raise ComponentTypeError(f"{where}: {name} takes a whole number, not {value!r}.")
     if value < 1:
-        raise ComponentError(f"{where}: max_parallel is 1 or more, not {value}.")
+        raise ComponentError(f"{where}: {name} is 1 or more, not {value}.")
     return value
 
 

@@ -131,6 +131,8 @@ class Workflow:
         bodies = tuple(component) if isinstance(component, list | tuple) else (component,)
         if not bodies:
             raise ComponentError(f"Workflow {self.name!r}: map {id!r} needs something to run for each item.")
+        if concurrency_limit is not None:
+            checked_count(f"Workflow {self.name!r}, map {id!r}", concurrency_limit, "concurrency_limit")
         return self.add(Node(id, "map", each=bodies, limit=concurrency_limit))
 
     def add(self, node: Node) -> Workflow:
@@ -191,7 +193,9 @@ class Workflow:
                 continue
             known = runs.signature.parameters
             free = any(each.kind is each.VAR_KEYWORD for each in known.values())
-            for each in (*node.inputs, *(wire.input for wire in self._into(node.id) if wire.input not in GENERIC)):
+            own = () if runs.instance is not None else node.config
+            wired = (wire.input for wire in self._into(node.id) if wire.input not in GENERIC)
+            for each in dict.fromkeys((*own, *node.inputs, *wired)):
                 if each not in known and not free:
                     yield f"Node {node.id!r}: {runs.name!r} has no parameter {each!r}{nearest(each, known) or '.'}"
 

@@ -185,6 +185,11 @@ def test_a_wrong_graph_is_refused() -> None:
         Workflow("long", timeout="5")  # type: ignore[arg-type]
     with pytest.raises(ComponentError, match="tags takes a list of texts, not 'etl'"):
         Workflow("tagged", tags="etl")  # type: ignore[arg-type]
+    with pytest.raises(ComponentError, match="map 'all': concurrency_limit is 1 or more, not 0"):
+        Workflow("wide").add_map("all", load_data, concurrency_limit=0)
+    assert Workflow("set").add_component("load", load_data, {"limt": 3, "n": 2}).validate() == [
+        "Node 'load': 'load_data' has no parameter 'limt'."
+    ]
     with pytest.raises(ComponentError, match="'edges' of a workflow's definition is a list"):
         Workflow.from_dict({"name": "x", "edges": {"a": "b"}})
     with pytest.raises(ComponentError, match="edge needs 'target'"):
