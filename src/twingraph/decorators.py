@@ -94,7 +94,12 @@ class Component:
 
     def map(self, items: Iterable[Any], **kwargs: Any) -> list[Result]:
         """Start it for each item, and go on; the results are in the order of the items."""
-        return [self.submit(each, **kwargs) for each in (items.value if isinstance(items, Result) else items)]
+        given = items.value if isinstance(items, Result) else items
+        if not isinstance(given, Iterable):
+            raise ComponentTypeError(
+                f"Component {self.name!r}: map takes items to run for, not {type(given).__name__}."
+            )
+        return [self.submit(each, **kwargs) for each in given]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:

@@ -68,6 +68,8 @@ def read(data: Mapping[str, Any], components: Mapping[str, Any]) -> Definition:
     if not isinstance(data, Mapping):
         raise ComponentTypeError(f"A workflow's definition is a dict, not {type(data).__name__}.")
     definition = data.get("definition", data)
+    if not isinstance(definition, Mapping):
+        raise ComponentTypeError(f"'definition' of a workflow is a dict, not {type(definition).__name__}.")
     metadata = {**_dict(definition, "metadata"), **_dict(data, "metadata")}
     options = {name: metadata[name] for name in _OPTIONS if metadata.get(name) is not None}
     nodes = tuple(_from_node(each, components) for each in _list(definition, "nodes"))

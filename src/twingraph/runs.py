@@ -152,7 +152,7 @@ def checked_graph_config(where: str, graph: Mapping[str, Any] | None) -> dict[st
 
 
 def checked_count(where: str, value: Any, name: str = "max_parallel") -> int:
-    """`max_parallel=` as it can be used."""
+    """`max_parallel=` or the like as it can be used."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ComponentTypeError(f"{where}: {name} takes a whole number, not {value!r}.")
     if value < 1:

@@ -20,18 +20,19 @@ from weakref import WeakValueDictionary
 from lokki.pools import Threads
 from lokki.runtime.failure import Cancelled
 from twingraph.calls import Call, inside, message, results_in
-from twingraph.errors import PipelineTimeoutError, UpstreamFailedError
+from twingraph.errors import ComponentError, PipelineTimeoutError, UpstreamFailedError
 from twingraph.events import Event, Listener, NodeSubmitted
 from twingraph.lineage import Tracker, new_hash
 from twingraph.results import Result
 from twingraph.retries import Retries
-from twingraph.slots import Slots
+from twingraph.slots import Slots, held
 
 if TYPE_CHECKING:
     from twingraph.decorators import Component
 
 _MOST_THREADS = 10_000
 _MOST_CONTENTS = 100_000  # calls whose content hash is known to those that follow them
+_LONGEST = 1e9  # seconds that Python can wait
 _LOOK = 0.25  # seconds between two looks whether the execution was stopped
 
 
@@ -135,7 +136,7 @@ class Scope:
         self.inner: list[Scope] = []
         self._open: dict[str, Call] = {}  # submitted calls, until the end of the body
         self.why: Callable[[], BaseException] = lambda: Cancelled(f"pipeline {name!r} was stopped")
-        self._timer = threading.Timer(timeout, self._expire, (timeout,)) if timeout else None
+        self._timer = threading.Timer(min(timeout, _LONGEST), self._expire, (timeout,)) if timeout else None
         if outer is not None:
             outer.inner.append(self)
             if outer.stop.is_set():  # it was stopped in the meantime
@@ -245,9 +246,11 @@ class Scope:
 
     def _in_place(self, call: Call, caught: bool) -> None:
         """Run the call in the place that was taken for it."""
+        token = held.set(self.slots)
         try:
             self._run(call, caught)
         finally:
+            held.reset(token)
             self.slots.give()
 
     def _run(self, call: Call, caught: bool) -> None:
@@ -272,7 +275,8 @@ class Scope:
 
     def _unfinished(self, call: Call) -> list[Call]:
         found = (self.run.calls.get(each) for each in call.parents)
-        return [each for each in found if each is not None and not each.over.is_set()]
+        # the component that makes the call is not over before it
+        return [each for each in found if each is not None and not each.over.is_set() and each.node != call.within]
 
     def _in_try(self) -> bool:
         """Whether the line of the body that is being run stands inside a `try:` that has handlers."""
@@ -305,7 +309,17 @@ class Scope:
 
     def join(self, call: Call) -> None:
         """Wait until a call is over."""
-        if not call.over.is_set():
+        node = inside.get()
+        if call.over.is_set():
+            return
+        if call.node == node:
+            raise ComponentError(f"Component {call.component.name!r} ({node}) waits for its own result.")
+        if node != self.within == call.within and held.get() is self.slots:  # the call may wait for this place
+            again = threading.Event()
+            with self.slots.lent(again):
+                self._wait(call.over)
+            self._wait(again)
+        else:
             self._wait(call.over)
 
     def finish(self) -> None:

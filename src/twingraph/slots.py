@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 Task = Callable[[], None]
 
@@ -39,3 +41,16 @@ class Slots:
                 return
             task = self._waiting.popleft()
         task()
+
+    @contextmanager
+    def lent(self, ready: threading.Event) -> Iterator[None]:
+        """Let another have the place meanwhile; `ready` is set when this one has a place again."""
+        self.give()
+        try:
+            yield
+        finally:
+            self.take(ready.set)
+
+
+held: ContextVar[Slots | None] = ContextVar("held", default=None)
+"""Where the component that is running has a place."""

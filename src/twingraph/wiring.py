@@ -13,7 +13,7 @@ from typing import Any
 
 from lokki.errors import nearest
 from lokki.frozen import field, frozen
-from twingraph.errors import ComponentError
+from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.results import Outputs, Result
 
 GENERIC: tuple[Any, ...] = ("output", "input", "outputs", "inputs", "", None)
@@ -142,6 +142,24 @@ def _inputs(
         elif free and not dot:
             given.setdefault(name, value)
     return given
+
+
+def a_dict(where: str, name: str, value: Any) -> dict[str, Any]:
+    """An argument that takes a dict, or None for none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ComponentTypeError(f"{where}: {name} takes a dict, not {type(value).__name__}.")
+    return dict(value or {})
+
+
+def bodies(where: str, component: Any) -> tuple[Any, ...]:
+    """What a map runs for each item: one component or name, or several of them."""
+    several = tuple(component) if isinstance(component, list | tuple) else (component,)
+    if not several:
+        raise ComponentError(f"{where}: it needs something to run for each item.")
+    for each in several:
+        if not isinstance(each, str) and not callable(each):
+            raise ComponentTypeError(f"{where}: it takes components or names, not {each!r:.60}.")
+    return several
 
 
 def unknown(

@@ -32,7 +32,7 @@ from twingraph.registry import get_component, made
 from twingraph.results import Result
 from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute
 from twingraph.scopes import Run, Scope, current
-from twingraph.wiring import GENERIC, Node, Wire, filled, merged, unknown
+from twingraph.wiring import GENERIC, Node, Wire, a_dict, bodies, filled, merged, unknown
 
 
 class Workflow:
@@ -113,7 +113,8 @@ class Workflow:
         if not isinstance(component, str) and not callable(component):
             what = f"node {id!r} takes a component or a name, not {component!r:.60}"
             raise ComponentTypeError(f"Workflow {self.name!r}: {what}.")
-        return self.add(Node(id, component, dict(config or {}), dict(inputs or {})))
+        where = f"Workflow {self.name!r}: node {id!r}"
+        return self.add(Node(id, component, a_dict(where, "config", config), a_dict(where, "inputs", inputs)))
 
     def add_map(
         self,
@@ -128,12 +129,10 @@ class Workflow:
             component: what runs for each item: a component, its name, or a list of them, one after the other.
             concurrency_limit: how many items run at once; by default as many as nodes of the workflow.
         """
-        bodies = tuple(component) if isinstance(component, list | tuple) else (component,)
-        if not bodies:
-            raise ComponentError(f"Workflow {self.name!r}: map {id!r} needs something to run for each item.")
+        where = f"Workflow {self.name!r}, map {id!r}"
         if concurrency_limit is not None:
-            checked_count(f"Workflow {self.name!r}, map {id!r}", concurrency_limit, "concurrency_limit")
-        return self.add(Node(id, "map", each=bodies, limit=concurrency_limit))
+            checked_count(where, concurrency_limit, "concurrency_limit")
+        return self.add(Node(id, "map", each=bodies(where, component), limit=concurrency_limit))
 
     def add(self, node: Node) -> Workflow:
         """Add a node that is made already; returns the workflow."""
@@ -217,7 +216,7 @@ class Workflow:
             listen: called with each event of the execution.
             more: further inputs.
         """
-        plan, results = self._planned({**(inputs or {}), **more})
+        plan, results = self._planned({**inputs, **more} if isinstance(inputs, Mapping) else inputs or more)
         heard = listen if isinstance(listen, tuple) else (listen,)
         done = execute(replace(plan, listen=heard), execution_id)
         outputs = {node: each.outputs for node, each in results.items() if each.done and each.error is None}
@@ -234,10 +233,11 @@ class Workflow:
         made = copy(self)
         made.max_parallel = self.max_parallel if max_parallel is None else max_parallel
         made.timeout = self.timeout if timeout is None else timeout
-        return made._planned(dict(inputs or {}))[0]  # noqa: SLF001 - it is of this class
+        return made._planned(inputs or {})[0]  # noqa: SLF001 - it is of this class
 
     def _planned(self, given: Mapping[str, Any]) -> tuple[Plan, Mapping[str, Result]]:
         """The plan, and the results that its nodes will have."""
+        given = a_dict(f"Workflow {self.name!r}", "inputs", given)
         if not self._nodes:
             raise ComponentError(f"Workflow {self.name!r} has no node: add one with add_component().")
         self._warn_of_unknown(given)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from twingraph import component, pipeline
+from twingraph import ComponentError, component, pipeline
 from twingraph.events import Event, NodeFinished
+from twingraph.results import Result
 
 asked: ContextVar[str] = ContextVar("asked", default="nobody")
 
@@ -136,6 +137,51 @@ def test_what_a_body_returns_may_hold_itself() -> None:
     made = circle()
     assert made[0].value == 7
     assert made[1] is made
+
+
+def test_a_component_that_waits_for_another_call_lends_it_its_place() -> None:
+    @pipeline(max_parallel=1, timeout=20)
+    def body() -> Any:
+        first = one.submit(1)
+        later = one(first)
+
+        @component
+        def uses() -> Any:
+            return later.value + 1
+
+        return [each.value for each in (uses.submit(), uses.submit())]
+
+    assert body() == [2, 2]
+
+
+def test_a_call_never_waits_for_itself() -> None:
+    known = threading.Event()
+    mine: list[Result] = []
+
+    @component
+    def within() -> Any:
+        known.wait(20)
+        return one(3, parent_hash=mine[0]).value
+
+    @component
+    def itself() -> Any:
+        known.wait(20)
+        return mine[0].value
+
+    @pipeline(timeout=20)
+    def body(which: Any) -> Any:
+        mine[:] = [which.submit()]
+        known.set()
+        return mine[0].value
+
+    assert body(within) == 3
+    known.clear()
+    with pytest.raises(ComponentError, match=r"'itself' .* waits for its own result"):
+        body(itself)
+
+
+def test_a_timeout_may_be_longer_than_anybody_waits() -> None:
+    assert pipeline(timeout=1e12)(one)(4).value == 4
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
