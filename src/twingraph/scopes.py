@@ -80,6 +80,7 @@ class Run:
         self.calls: WeakValueDictionary[str, Call] = WeakValueDictionary()
         self.pool = Threads(_MOST_THREADS)
         self._listeners = listeners
+        self.named: frozenset[str] = frozenset()  # the ids of a workflow's nodes, which no other call gets
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._telling = threading.RLock()
@@ -100,9 +101,11 @@ class Run:
     def node_id(self, name: str) -> str:
         """An id for another call of this component: `load`, then `load#2`."""
         with self._lock:
-            self._counts[name] += 1
-            count = self._counts[name]
-        return name if count == 1 else f"{name}#{count}"
+            while True:
+                self._counts[name] += 1
+                made = name if self._counts[name] == 1 else f"{name}#{self._counts[name]}"
+                if made not in self.named:
+                    return made
 
 
 class Scope:

@@ -281,6 +281,7 @@ class Workflow:
         scope = current.get()
         if scope is None:
             raise AssertionError("a workflow runs in a scope")
+        scope.run.named = frozenset(self._nodes)
         for node in self._order():
             wires = [wire for wire in self._into(node.id) if wire.source in results]
             results[node.id] = self._start(scope, node, wires, inputs, results)

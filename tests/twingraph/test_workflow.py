@@ -304,3 +304,12 @@ def test_retries_come_along_into_a_flow() -> None:
         step_of(exceptions=["FarAwayError"])
     with pytest.raises(ComponentError, match="not 'linear'"):
         step_of(backoff="linear")
+
+
+def test_the_calls_of_a_map_have_other_ids_than_the_nodes(heard: Heard) -> None:
+    wf = Workflow("ids").add_component("items", component(name="items")(lambda: [1, 2]))
+    wf.add_map("double", component(name="double")(lambda x: 2 * x)).connect("items", "double", input="items")
+    wf.add_component("double#3", component(name="last")(lambda: 0))
+    assert wf.run(listen=heard).outputs["double"] == {"result": [2, 4]}
+    nodes = [each.node for each in heard.of(NodeStarted)]
+    assert sorted(nodes) == ["double", "double#2", "double#3", "double#4", "items"]
