@@ -170,7 +170,7 @@ class ExecutionConfig(Body):
     """How one execution differs from what its workflow says."""
 
     max_parallel: int | None = Field(default=None, ge=1, le=10_000)
-    timeout: float | None = Field(default=None, ge=0)
+    timeout: float | None = Field(default=None, ge=0, le=1_000_000_000)
 
 
 class ExecutionBody(Body):

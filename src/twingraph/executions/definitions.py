@@ -73,13 +73,13 @@ def put(
     metadata: Mapping[str, Any],
     tags: Sequence[str],
     status: str,
-    code: str = "",
+    code: str | None = None,
     origin: str = "",
     expected: int | None = None,
 ) -> tuple[Stored, bool] | None:
     """Store a workflow; returns it and whether it is new, or None where its version is not the `expected` one.
 
-    An expected version of 0 means that there must be none.
+    An expected version of 0 means that there must be none. Without `code`, what was shipped before stays.
     """
     now = time.time()
     told = {
@@ -88,10 +88,10 @@ def put(
         "metadata": json.dumps(metadata),
         "tags": json.dumps(list(tags)),
         "status": status,
-        "code": code,
         "origin": origin,
         "updated_at": now,
     }
+    told |= {} if code is None else {"code": code}
     column = schema.workflows.c
     with graph.engine.begin() as connection:
         same = [column.id == id, *([] if expected is None else [column.version == expected])]

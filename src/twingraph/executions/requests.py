@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Float, delete, desc, func, insert, literal, select, update
+from sqlalchemy import Connection, Float, delete, desc, func, insert, literal, select, update
 
 from twingraph.executions import schema
 from twingraph.executions.records import WAITING, Execution
@@ -60,8 +60,30 @@ class Asked(NamedTuple):
     rerun_from: Sequence[str] = ()
 
 
+def ask_once(graph: Repository, asked: Asked) -> Request | None:
+    """Keep an execution that is asked for under a key, unless something was already: then that is returned.
+
+    Of several that come at the same time, with the same key from the same client, one is kept.
+    """
+    column = schema.requests.c
+    same = (column.client == asked.client, column.idempotency_key == asked.idempotency_key)
+    with graph.engine.begin() as connection:  # in SQLite one at a time
+        if graph.engine.dialect.name == "postgresql":
+            key = func.hashtextextended(f"{asked.client} {asked.idempotency_key}", 0)
+            connection.execute(select(func.pg_advisory_xact_lock(key)))
+        found = connection.execute(select(schema.requests).where(*same).limit(1)).first()
+        if found is None:
+            _keep(connection, [asked])
+    return None if found is None else Request(*found)
+
+
 def ask(graph: Repository, asked: Sequence[Asked]) -> None:
     """Keep executions that are asked for; they are pending from now on, all of them or none."""
+    with graph.engine.begin() as connection:
+        _keep(connection, asked)
+
+
+def _keep(connection: Connection, asked: Sequence[Asked]) -> None:
     now = time.time()
     rows, executions = [], []
     for each in asked:
@@ -90,9 +112,8 @@ def ask(graph: Repository, asked: Sequence[Asked]) -> None:
                 "inputs": snapshot(each.inputs).text,
             }
         )
-    with graph.engine.begin() as connection:
-        connection.execute(insert(schema.requests), rows)
-        connection.execute(insert(schema.executions), executions)
+    connection.execute(insert(schema.requests), rows)
+    connection.execute(insert(schema.executions), executions)
 
 
 def found(graph: Repository, execution: str) -> Request | None:

@@ -9,10 +9,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, Integer, MetaData, String, Table, false
+from sqlalchemy import Text as AnyText
+from sqlalchemy.types import TypeDecorator
 
 VERSION = "0003"
 """The revision in `migrations` that the tables here are the result of."""
+
+
+class Text(TypeDecorator[str]):
+    """Text as databases take it: what is no character (NUL for PostgreSQL, half of a pair for all) is written out."""
+
+    impl = AnyText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """The text as it is stored, and looked for."""
+        if value is None or (value.isprintable() and value.isascii()):
+            return value
+        told = value.replace("\x00", "\\x00")
+        return told if told.isascii() else told.encode("utf-8", "backslashreplace").decode()
+
 
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")

@@ -78,7 +78,11 @@ def restored(text: str, load: Callable[[str], Any]) -> dict[str, Any]:
 
 def readable(text: str) -> Any:
     """A snapshot as plain JSON for people and other programs: types that JSON has no word for become near ones."""
-    return {name: _shown(held) for name, held in json.loads(text).items()} if text else {}
+    told = {name: _shown(held) for name, held in json.loads(text).items()} if text else {}
+    if "\\ud" not in text:
+        return told
+    whole = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")  # without halves of characters
+    return json.loads(whole)
 
 
 class _Large(Exception):

@@ -93,7 +93,7 @@ class Service:
             metadata=about,
             tags=[str(each) for each in tags],
             status=body.status or "active",
-            code=body.code.model_dump_json() if body.code else "",
+            code=body.code.model_dump_json() if body.code else None,
             expected=expected,
         )
         if put is None and expected == 0:
@@ -144,19 +144,25 @@ class Service:
     def execute(self, body: wire.ExecutionBody, client: str = "", key: str = "") -> tuple[wire.Execution, bool]:
         """Ask for an execution; returns it, and whether it is new (a key that was used before gives what it gave)."""
         text = body.model_dump_json()
-        if key:
-            before = requests.with_key(self.graph, client, key)
-            if before is not None and before.idempotency_body != text:
-                raise Problem(
-                    422, "idempotency_key_reused", f"The Idempotency-Key {key!r} was used for another request.",
-                    "Use a new key for each request.",
-                )  # fmt: skip
-            if before is not None:
-                return self.execution(before.execution_id), False
-        asked = self._asked(body)._replace(client=client, idempotency_key=key, idempotency_body=text if key else "")
+        before = requests.with_key(self.graph, client, key) if key else None
+        if before is None:
+            asked = self._asked(body)._replace(client=client, idempotency_key=key, idempotency_body=text if key else "")
+            before = self._keep(asked)
+            if before is None:
+                self.launcher.wake()
+                return _begun(asked), True
+        if before.idempotency_body != text:
+            raise Problem(
+                422, "idempotency_key_reused", f"The Idempotency-Key {key!r} was used for another request.",
+                "Use a new key for each request.",
+            )  # fmt: skip
+        return self.execution(before.execution_id), False
+
+    def _keep(self, asked: requests.Asked) -> requests.Request | None:
+        if asked.idempotency_key:
+            return requests.ask_once(self.graph, asked)
         requests.ask(self.graph, [asked])
-        self.launcher.wake()
-        return _begun(asked), True
+        return None
 
     def execute_all(self, bodies: Sequence[wire.ExecutionBody], client: str = "") -> wire.BulkAnswer:
         """Ask for several executions; one that cannot be asked for does not hinder the others."""

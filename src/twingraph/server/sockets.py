@@ -88,8 +88,12 @@ class _Client:
         sending = asyncio.create_task(self._send())
         try:
             while True:
-                await self._answer(await self._socket.receive_text())
-        except (WebSocketDisconnect, KeyError):  # a KeyError: bytes instead of text
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                text = message.get("text")
+                await self._answer(message["bytes"].decode("utf-8", "replace") if text is None else text)
+        except WebSocketDisconnect:
             pass
         finally:
             forget()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import WebSocketDenialResponse
 
 from tests.twingraph.server.conftest import WORKFLOW, Waiting, now
@@ -135,3 +137,25 @@ def test_who_listens_has_to_say_who_it_is(graph: Repository, launcher: Waiting) 
             with client.websocket_connect(path, headers=headers) as socket:
                 socket.send_json({"action": "ping"})
                 assert socket.receive_json()["event"] == "pong"
+
+
+@settings(max_examples=150, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_is_sent_is_answered_and_closes_nothing(live: TestClient, data: st.DataObject) -> None:
+    words = st.sampled_from(
+        ["subscribe", "unsubscribe", "ping", "action", "execution_id", "exec-none", "", "\x00", "ü"]
+    )
+    anything = st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text() | words,
+        lambda inner: st.lists(inner) | st.dictionaries(words | st.text(), inner),
+    )
+    likely = st.fixed_dictionaries({"action": words | anything}, optional={"execution_id": words | anything})
+    texts = st.text() | st.one_of(anything, likely).map(json.dumps) | st.just("[" * 100_000) | st.just("9" * 5_000)
+    sent = data.draw(st.lists(texts | st.binary(), min_size=1, max_size=5))
+    with live.websocket_connect("/ws") as socket:
+        for each in sent:
+            socket.send_text(each) if isinstance(each, str) else socket.send_bytes(each)
+        socket.send_json({"action": "ping"})
+        events = [socket.receive_json() for _ in sent]
+        assert {each["event"] for each in events} <= {"error", "pong", "subscribed", "unsubscribed"}
+        assert socket.receive_json()["event"] == "pong"

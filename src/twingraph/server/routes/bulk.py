@@ -8,11 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from twingraph import wire
+from twingraph.server.bodies import Route
 from twingraph.server.callers import Caller
 from twingraph.server.context import Cases, caller, needs, said
 from twingraph.server.problems import Problem
 
-router = APIRouter(prefix="/api/bulk", tags=["bulk"])
+router = APIRouter(prefix="/api/bulk", tags=["bulk"], route_class=Route)
 
 
 @router.post("/executions", status_code=201, dependencies=[needs("run")], openapi_extra=said("run"))

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from twingraph import wire
+from twingraph.server.bodies import Route
 from twingraph.server.callers import Caller
 from twingraph.server.context import Cases, Idempotency, caller, context, needs, said
 from twingraph.server.routes.workflows import Page, Size
 
-router = APIRouter(prefix="/api/executions", tags=["executions"])
+router = APIRouter(prefix="/api/executions", tags=["executions"], route_class=Route)
 
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "description": "There is none such."}}
 _CONFLICT: dict[int | str, dict[str, Any]] = {

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from twingraph import wire
+from twingraph.server.bodies import Route
 from twingraph.server.context import Cases, IfMatch, IfNoneMatch, etag, needs, said, version_in
 
-router = APIRouter(prefix="/api/workflows", tags=["workflows"])
+router = APIRouter(prefix="/api/workflows", tags=["workflows"], route_class=Route)
 
 _ERRORS: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "description": "There is no such workflow."}}
 _CHANGED: dict[int | str, dict[str, Any]] = {
