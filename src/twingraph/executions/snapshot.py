@@ -278,7 +278,9 @@ def _short_repr(value: Any, small: bool) -> str:
     if bounded and type(value).__module__ == "builtins":
         shower = reprlib.Repr()
         shower.maxstring = shower.maxother = _SHOWN
-        return veiled(shower.repr(value) if not isinstance(value, bytearray) else repr(bytes(value[:40])))[:_SHOWN]
+        for kind in ("bytes", "bytearray"):  # it would show them whole before it cuts them, also within a list
+            setattr(shower, f"repr_{kind}", lambda each, _: repr(bytes(each[:_SHOWN])))
+        return veiled(shower.repr(value))[:_SHOWN]
     if small or type(value).__module__.partition(".")[0] in _KNOWN_REPR:
         return veiled(" ".join(repr(value).split()))[:_SHOWN]
     return f"<{_kind(value)}>"

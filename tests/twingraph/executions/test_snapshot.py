@@ -6,6 +6,7 @@ import collections
 import datetime as dt
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,7 +20,7 @@ import pytest
 
 from twingraph.executions import secrets
 from twingraph.executions.objects import Objects
-from twingraph.executions.snapshot import OBJECT_ROOM, Snapshot, identity_of, readable, restored, snapshot
+from twingraph.executions.snapshot import OBJECT_ROOM, Snapshot, description, identity_of, readable, restored, snapshot
 
 
 class Bird(NamedTuple):
@@ -196,3 +197,12 @@ def test_equal_values_are_found_by_the_same_digest() -> None:
     assert made["a"] == identity_of({"y": 1, "x": [1, 2, 3]})
     assert made["c"] == identity_of(np.arange(3_000))
     assert identity_of(3) == ""
+
+
+def test_describing_large_bytes_takes_no_room() -> None:
+    for value in (bytes(10_000_000), [bytearray(10_000_000)], {"a": bytes(10_000_000)}):
+        tracemalloc.start()
+        description(value, small=False)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1_000_000
