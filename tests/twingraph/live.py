@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from twingraph import wire
 from twingraph.events import ExecutionFinished, ExecutionStarted, NodeFailed, NodeFinished, NodeLogged, NodeStarted
 from twingraph.executions import requests
 from twingraph.executions.recorder import Recorder
@@ -77,7 +78,7 @@ class Story:
 
     def _publish(self, execution: str) -> None:
         if self.hub is not None:
-            for node in self.service.graph_of(execution).nodes:
+            for node in wire.Graph.model_validate(self.service.graph_of(execution)).nodes:
                 self.hub.publish(execution, node_status(execution, node))
             told = self.service.execution(execution)
             self.hub.publish(execution, update(execution, told.status, told.progress))

@@ -7,10 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, desc, func, insert, select, update
+from sqlalchemy import bindparam, delete, desc, func, insert, select, update
 
 from twingraph.executions import schema
 from twingraph.executions.repository import Repository
+
+_WITH_ID = select(schema.workflows).where(schema.workflows.c.id == bindparam("workflow"))
+_NAME = select(schema.workflows.c.name).where(schema.workflows.c.id == bindparam("workflow"))
 
 
 class Stored(NamedTuple):
@@ -45,8 +48,14 @@ class Record(NamedTuple):
 
 def found(graph: Repository, id: str) -> Stored | None:  # noqa: A002 - it is the workflow's
     """The workflow with this id."""
-    rows = graph.read(select(schema.workflows).where(schema.workflows.c.id == id))
+    rows = graph.read(_WITH_ID, {"workflow": id})
     return Stored(*rows[0]) if rows else None
+
+
+def name_of(graph: Repository, id: str) -> str | None:  # noqa: A002 - it is the workflow's
+    """The name of the workflow with this id."""
+    rows = graph.read(_NAME, {"workflow": id})
+    return str(rows[0][0]) if rows else None
 
 
 def listed(

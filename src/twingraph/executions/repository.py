@@ -6,12 +6,11 @@ process wrote the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, and_, bindparam, desc, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from twingraph.errors import GraphError
@@ -25,7 +24,11 @@ T = TypeVar("T")
 
 INTERRUPTED = "The process that ran it ended before it did."
 _AT_ONCE = 5_000  # rows of one statement
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_PROGRESS = (
+    select(schema.nodes.c.execution_id, schema.nodes.c.status, func.count())
+    .where(schema.nodes.c.execution_id.in_(bindparam("executions", expanding=True)))
+    .group_by(schema.nodes.c.execution_id, schema.nodes.c.status)
+)
 
 
 class Repository:
@@ -172,12 +175,8 @@ class Repository:
 
     def progress(self, executions: Sequence[str]) -> dict[str, dict[str, int]]:
         """How many nodes of each status each execution has."""
-        found = schema.nodes
-        query = select(found.c.execution_id, found.c.status, func.count()).group_by(
-            found.c.execution_id, found.c.status
-        )
         counts: dict[str, dict[str, int]] = {each: {} for each in executions}
-        for execution, status, count in self.read(query.where(found.c.execution_id.in_(executions))):
+        for execution, status, count in self.read(_PROGRESS, {"executions": list(executions)}):
             counts[execution][status] = count
         return counts
 
@@ -192,11 +191,11 @@ class Repository:
         if self._engine is not None:
             self._engine.dispose()
 
-    def read(self, query: Any) -> Sequence[Any]:
-        """The rows that a query finds."""
+    def read(self, query: Any, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """The rows that a query finds, with these values for what it leaves open."""
         try:
             with self._gate, self.engine.connect().execution_options(reads=True) as connection:
-                return connection.execute(query).all()
+                return connection.execute(query, parameters).all()
         except SQLAlchemyError as error:
             where = named(self.url)
             raise GraphError(f"The execution graph at {where} cannot be read: {reason(error)}.") from error
@@ -231,7 +230,7 @@ class Repository:
 
 @lru_cache(256)
 def _upsert(dialect: str, table: Table, key: tuple[str, ...], columns: tuple[str, ...]) -> Any:
-    statement = _INSERT[dialect](table).values({name: bindparam(name) for name in columns})
+    statement = _insert(dialect, table).values({name: bindparam(name) for name in columns})
     changed = {name: statement.excluded[name] for name in columns if name not in key}
     if not changed:
         return statement.on_conflict_do_nothing(index_elements=key)
@@ -241,7 +240,18 @@ def _upsert(dialect: str, table: Table, key: tuple[str, ...], columns: tuple[str
 @lru_cache(16)
 def insert_new(dialect: str, table: Table) -> Any:
     """The statement that inserts rows which are not there yet."""
-    return _INSERT[dialect](table).on_conflict_do_nothing()
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+def _insert(dialect: str, table: Table) -> Any:
+    """An insert that can say what happens when the row is there already."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_there
+
+        return insert_there(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_here
+
+    return insert_here(table)
 
 
 def _pieces(rows: list[T], size: int = _AT_ONCE) -> Iterator[list[T]]:

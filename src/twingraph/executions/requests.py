@@ -18,12 +18,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Float, delete, desc, func, insert, literal, select, update
+from sqlalchemy import Connection, Float, bindparam, delete, desc, func, insert, literal, select, update
 
 from twingraph.executions import schema
 from twingraph.executions.records import WAITING, Execution
 from twingraph.executions.repository import Repository
 from twingraph.executions.snapshot import snapshot
+
+_BOTH = schema.executions.outerjoin(schema.requests, schema.requests.c.execution_id == schema.executions.c.id)
+_WITH_ID = (
+    select(schema.executions, schema.requests)
+    .select_from(_BOTH)
+    .where(schema.executions.c.id == bindparam("execution"))
+)
+_NEW_REQUEST, _NEW_EXECUTION = insert(schema.requests), insert(schema.executions)
 
 
 class Request(NamedTuple):
@@ -112,8 +120,8 @@ def _keep(connection: Connection, asked: Sequence[Asked]) -> None:
                 "inputs": snapshot(each.inputs).text,
             }
         )
-    connection.execute(insert(schema.requests), rows)
-    connection.execute(insert(schema.executions), executions)
+    connection.execute(_NEW_REQUEST, rows)
+    connection.execute(_NEW_EXECUTION, executions)
 
 
 def found(graph: Repository, execution: str) -> Request | None:
@@ -124,9 +132,7 @@ def found(graph: Repository, execution: str) -> Request | None:
 
 def with_id(graph: Repository, execution: str) -> tuple[Execution | None, Request | None]:
     """The execution with this id, and what was asked for under it; an execution may also come from elsewhere."""
-    request, row = schema.requests.c, schema.executions.c
-    joined = schema.executions.outerjoin(schema.requests, request.execution_id == row.id)
-    rows = graph.read(select(schema.executions, schema.requests).select_from(joined).where(row.id == execution))
+    rows = graph.read(_WITH_ID, {"execution": execution})
     return _pair(rows[0]) if rows else (None, None)
 
 

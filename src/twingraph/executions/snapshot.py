@@ -50,6 +50,7 @@ class Snapshot(NamedTuple):
 
 
 NOTHING = Snapshot("{}")
+_read = json.JSONDecoder().raw_decode  # a graph has many of them, and all are ours
 
 
 def snapshot(values: Mapping[str, Any], *, keep: bool = False, digests: bool = False) -> Snapshot:
@@ -78,7 +79,11 @@ def restored(text: str, load: Callable[[str], Any]) -> dict[str, Any]:
 
 def readable(text: str) -> Any:
     """A snapshot as plain JSON for people and other programs: types that JSON has no word for become near ones."""
-    told = {name: _shown(held) for name, held in json.loads(text).items()} if text else {}
+    if not text:
+        return {}
+    told, _ = _read(text)
+    if '"$' in text:
+        told = {name: _shown(held) for name, held in told.items()}
     if "\\ud" not in text:
         return told
     whole = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")  # without halves of characters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lokki.frozen import field, frozen
@@ -31,7 +32,7 @@ class RunGraph:
     contents: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def ids(self) -> dict[str, str]:
         """The id of each node here by its hash."""
         return {node.hash: node.node_id for node in self.nodes}
@@ -49,8 +50,7 @@ class RunGraph:
 
     def outside(self, node: Node) -> list[str]:
         """The hashes of other executions that a node follows."""
-        ids = self.ids
-        return [each for each in self.parents.get(node.hash, ()) if each not in ids]
+        return [each for each in self.parents.get(node.hash, ()) if each not in self.ids]
 
 
 def load(graph: Repository, named: str) -> RunGraph:

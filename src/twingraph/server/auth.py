@@ -83,6 +83,12 @@ class Gate:
             self._on = (time.monotonic(), known)
         return known
 
+    def at_once(self, address: str) -> Caller | None:
+        """Who asks, where nobody has to say it and this is known without the database."""
+        at, known = self._on
+        told = self._told.keys or self._told.secret or known or not at or time.monotonic() - at > _KEPT
+        return None if told else Caller(f"ip:{address}")
+
     def caller(self, headers: Mapping[str, str], address: str, query: Mapping[str, str] | None = None) -> Caller:
         """Who asks; a `Problem` 401 for who does not say it, or not rightly."""
         if not self.is_on:

@@ -69,21 +69,24 @@ def context(request: Request) -> Context:
     return made
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:
     """The use cases."""
     return context(request).service
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     """Who asks; the middleware found out."""
     found: Caller | None = getattr(request.state, "caller", None)
     return found or Caller(request.client.host if request.client else "unknown")
 
 
 def needs(scope: Scope) -> Any:
-    """A dependency: the caller must have this scope. The OpenAPI document tells it."""
+    """A dependency: the caller must have this scope. The OpenAPI document tells it.
 
-    def check(who: Annotated[Caller, Depends(caller)]) -> Caller:
+    Dependencies are coroutines although they wait for nothing: functions would each be sent to a thread.
+    """
+
+    async def check(who: Annotated[Caller, Depends(caller)]) -> Caller:
         if not who.may(scope):
             raise Problem(403, "scope_needed", f"This needs a key with the scope {scope!r}; yours has {who.scope!r}.")
         return who

@@ -62,7 +62,9 @@ class Door:
     async def _enter(self, scope: Scope, headers: Headers, extra: dict[str, str]) -> None:
         """Find out who asks, and count it."""
         address = scope["client"][0] if scope.get("client") else "unknown"
-        caller = await run_in_threadpool(self._gate.caller, headers, address)
+        caller = self._gate.at_once(address)
+        if caller is None:
+            caller = await run_in_threadpool(self._gate.caller, headers, address)
         scope.setdefault("state", {})["caller"] = caller
         if not scope["path"].startswith(_API):
             return

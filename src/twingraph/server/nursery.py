@@ -37,6 +37,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 def begun(files: Sequence[str], url: str, home: str) -> tuple[Channel, int]:
     """A nursery that is forked from this process, which must have one thread only: its channel and number."""
     here, there = Channel.pair()
+    gc.freeze()  # so that both go on sharing what is here
     pid = os.fork()
     if not pid:
         here.close()
@@ -111,6 +112,7 @@ class _Nursery:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # so that children share what is here
+        gc.enable()
         with selectors.DefaultSelector() as selector:
             selector.register(self._channel, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)

@@ -182,9 +182,11 @@ class Service:
         return wire.BulkAnswer(results=made)
 
     def _asked(self, body: wire.ExecutionBody) -> requests.Asked:
-        stored = self._stored(body.workflow_id)
+        name = definitions.name_of(self.graph, body.workflow_id)
+        if name is None:
+            raise no_workflow(body.workflow_id)
         config = body.config.model_dump(exclude_none=True)
-        return requests.Asked(new_execution_id(), stored.id, stored.name, body.inputs, config)
+        return requests.Asked(new_execution_id(), body.workflow_id, name, body.inputs, config)
 
     def executions(self, workflow: str, status: str, page: int, size: int) -> wire.ExecutionPage:
         """A page of executions."""
@@ -198,7 +200,7 @@ class Service:
     def execution(self, id: str) -> wire.Execution:  # noqa: A002 - it is the execution's
         """One execution."""
         recorded, request = self._recorded(id)
-        counts = self.graph.progress([id])[id]
+        counts = self.graph.progress([id])[id] if recorded.host else {}  # which it has from its beginning on
         nodes = self.graph.nodes(id) if recorded.status in OVER else []
         return execution_of(recorded, request, counts, {each.node_id: each for each in nodes})
 
@@ -276,10 +278,10 @@ class Service:
 
     # ---- The graph
 
-    def graph_of(self, id: str) -> wire.Graph:  # noqa: A002
-        """The graph of an execution."""
+    def graph_of(self, id: str) -> dict[str, Any]:  # noqa: A002
+        """The graph of an execution: a `wire.Graph`, as JSON, because there may be many nodes."""
         self._recorded(id)
-        return wire.Graph.model_validate(document(ExecutionGraph(self.graph).run(id), values=True))
+        return document(ExecutionGraph(self.graph).run(id), values=True)
 
     def metrics(self, component: str) -> wire.ComponentMetrics:
         """How calls of a component went, by its name or the id of a node."""

@@ -7,6 +7,7 @@ does not is interrupted. A second Ctrl-C ends at once: what ran is found by the 
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import os
@@ -45,6 +46,7 @@ class Options:
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `say` gets what people are told."""
+    gc.disable()  # while there is nothing but imports
     settings = load_settings(options.home, options.db)
     listening = _listening(options.host, options.port)
     url, home = settings.database, settings.home
@@ -63,6 +65,8 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
             "API keys (twingraph keys create, or TWINGRAPH_API_KEYS), or with --insecure."
         )
     processes.start()
+    gc.freeze()
+    gc.enable()
     over = threading.Event()
     if options.reload:
         threading.Thread(target=_watch, args=(options.files, processes, over), daemon=True).start()

@@ -184,7 +184,9 @@ def snapshot(service: Service, execution: str) -> list[dict[str, Any]]:
     """How an execution is: as a client would know that has listened from the beginning."""
     told = service.execution(execution)
     made = [update(told.execution_id, told.status, told.progress)]
-    return made + [node_status(execution, each) for each in service.graph_of(execution).nodes]
+    return made + [
+        node_status(execution, each) for each in wire.Graph.model_validate(service.graph_of(execution)).nodes
+    ]
 
 
 def update(execution: str, status: str, progress: wire.Progress) -> dict[str, Any]:

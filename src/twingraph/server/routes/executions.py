@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -30,15 +31,18 @@ Who = Annotated[Caller, Depends(caller)]
 Wait = Annotated[float, Query(ge=0, description="Answer when it is over, or after so many seconds (60 at most).")]
 
 
-@router.post("", status_code=201, dependencies=[needs("run")], openapi_extra=said("run"), responses=_EXISTING)
-def execute(
-    cases: Cases, body: wire.ExecutionBody, who: Who, response: Response, idempotency_key: Idempotency = None
-) -> wire.Execution:
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[needs("run")],
+    openapi_extra=said("run"),
+    responses=_EXISTING,
+    response_model=wire.Execution,
+)
+def execute(cases: Cases, body: wire.ExecutionBody, who: Who, idempotency_key: Idempotency = None) -> Response:
     """Ask for an execution; answers at once."""
     made, new = cases.execute(body, who.name, idempotency_key or "")
-    response.status_code = 201 if new else 200
-    response.headers["Location"] = f"/api/executions/{made.execution_id}"
-    return made
+    return _told(made, 201 if new else 200, {"Location": f"/api/executions/{made.execution_id}"})
 
 
 @router.get("", dependencies=[needs("read")], openapi_extra=said("read"))
@@ -49,13 +53,19 @@ def list_executions(
     return cases.executions(workflow_id, status, page, min(size, 100))
 
 
-@router.get("/{execution_id}", dependencies=[needs("read")], openapi_extra=said("read"), responses=_MISSING)
-async def get_execution(request: Request, cases: Cases, execution_id: str, wait: Wait = 0) -> wire.Execution:
+@router.get(
+    "/{execution_id}",
+    dependencies=[needs("read")],
+    openapi_extra=said("read"),
+    responses=_MISSING,
+    response_model=wire.Execution,
+)
+async def get_execution(request: Request, cases: Cases, execution_id: str, wait: Wait = 0) -> Response:
     """One execution; with `wait`, when it is over or so many seconds have passed."""
     if wait:
         here = context(request)
         await here.hub.over(execution_id, min(wait, here.limits.wait), lambda: cases.is_over(execution_id))
-    return await asyncio.to_thread(cases.execution, execution_id)
+    return _told(await asyncio.to_thread(cases.execution, execution_id))
 
 
 @router.post("/{execution_id}/stop", dependencies=[needs("run")], openapi_extra=said("run"), responses=_CONFLICT)
@@ -104,6 +114,11 @@ def get_logs(
         after=after,
         limit=limit,
     )
+
+
+def _told(execution: wire.Execution, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An execution as an answer; the framework would check it again."""
+    return Response(execution.model_dump_json(by_alias=True), status, headers, "application/json")
 
 
 def _seconds(moment: datetime | None) -> float | None:

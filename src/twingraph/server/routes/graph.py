@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from twingraph import wire
 from twingraph.server.context import Cases, context, needs, said
@@ -19,10 +20,11 @@ _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "des
     dependencies=[needs("read")],
     openapi_extra=said("read"),
     responses=_MISSING,
+    response_model=wire.Graph,
 )
-def get_graph(cases: Cases, execution_id: str) -> wire.Graph:
+def get_graph(cases: Cases, execution_id: str) -> Response:
     """The graph of an execution."""
-    return cases.graph_of(execution_id)
+    return Response(json.dumps(cases.graph_of(execution_id)), media_type="application/json")
 
 
 @router.get(

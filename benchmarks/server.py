@@ -1,0 +1,264 @@
+"""Measures `twingraph serve`: start, memory, requests a second, how soon an execution runs, and large answers.
+
+    python benchmarks/server.py [--requests 4000] [--clients 8] [--executions 10000] [--nodes 10000] [--runs 30]
+
+A server is started as a user does, on a free port of this machine. Requests come from threads of a process of its own;
+while they are counted, the one place for executions is taken, so that what is measured is the API. The server's own
+processor time stands beside each rate: on a busy machine it tells more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+# Beside this file lies twingraph.py, which is not what is measured.
+sys.path[:] = [each for each in sys.path if os.path.abspath(each) != os.path.dirname(os.path.abspath(__file__))]
+
+HOST = "127.0.0.1"
+COMMAND = "from twingraph.cli import console; console()"
+PIPES = """
+from twingraph import component, pipeline
+
+@component
+def first(): return 1
+
+@component
+def hold(door: str):
+    open(door).read()
+
+@pipeline
+def quick(): return first()
+
+@pipeline
+def held(door: str): return hold(door)
+"""
+
+
+class Server:
+    """A server, and what it costs."""
+
+    def __init__(self, home: str, *options: str) -> None:
+        pipes = Path(home) / "pipes.py"
+        pipes.write_text(PIPES)
+        started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "serve", str(pipes), "--port", "0", "--home", home, *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TWINGRAPH_RATE_LIMIT": "0"},
+        )
+        line = next(each for each in self.process.stderr if "TwinGraph at" in each)
+        self.port = int(line.split()[2].rpartition(":")[2])
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.ask("GET", "/health")
+        self.start = time.perf_counter() - started
+        self.start_cpu = self.cpu()
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=60)
+        told = answered(connection, method, path, body)
+        connection.close()
+        return told
+
+    def cpu(self) -> float:
+        """Seconds of processor time, of all its processes."""
+        return sum(map(cpu_of, tree(self.process.pid)))
+
+    def memory(self) -> float:
+        """Megabytes: its share of all pages, of all its processes."""
+        return sum(map(pss, tree(self.process.pid))) / 1024
+
+    def close(self) -> None:
+        for _ in range(2):
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
+def answered(connection: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> Any:
+    told = None if body is None else json.dumps(body)
+    connection.request(method, path, told, {"Content-Type": "application/json"} if told else {})
+    answer = connection.getresponse()
+    data = answer.read()
+    if answer.status >= 400:
+        raise RuntimeError(f"{method} {path}: {answer.status} {data[:200]!r}")
+    return json.loads(data)
+
+
+def tree(pid: int) -> list[int]:
+    found = [pid]
+    for each in found:
+        try:
+            for task in os.listdir(f"/proc/{each}/task"):
+                found += map(int, Path(f"/proc/{each}/task/{task}/children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def cpu_of(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def load(port: int, clients: int, pairs: int, results: Any) -> None:
+    """Ask for executions and read them, so many times from each client; the seconds of each request."""
+    taken: list[float] = []
+
+    def client() -> None:
+        connection = http.client.HTTPConnection(HOST, port, timeout=60)
+        mine = []
+        for _ in range(pairs):
+            before = time.perf_counter()
+            made = answered(connection, "POST", "/api/executions", {"workflow_id": "quick"})
+            between = time.perf_counter()
+            answered(connection, "GET", f"/api/executions/{made['execution_id']}")
+            mine += [between - before, time.perf_counter() - between]
+        taken.extend(mine)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    started = time.perf_counter()
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    results.put((time.perf_counter() - started, taken))
+
+
+def rate(server: Server, clients: int, requests: int) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    pairs = requests // clients // 2
+    before = server.cpu()
+    process = context.Process(target=load, args=(server.port, clients, pairs, results))
+    process.start()
+    seconds, taken = results.get(timeout=600)
+    process.join()
+    cpu = (server.cpu() - before) / len(taken) * 1e3
+    p99 = sorted(taken)[int(len(taken) * 0.99)] * 1e3
+    told = f"{len(taken) / seconds:,.0f} requests/s, p99 {p99:.0f} ms, {cpu:.2f} ms of the server's processor for each"
+    print(f"{f'create and get, {clients} clients':32}{told}")
+
+
+def soon(server: Server, runs: int) -> None:
+    """From the request to the first node."""
+    taken = []
+    for _ in range(runs):
+        before = time.time()
+        made = server.ask("POST", "/api/executions", {"workflow_id": "quick"})["execution_id"]
+        server.ask("GET", f"/api/executions/{made}?wait=30")
+        node = server.ask("GET", f"/api/graph/execution/{made}")["nodes"][0]
+        taken.append(_seconds(node["started_at"]) - before)
+    best, median = min(taken) * 1e3, statistics.median(taken) * 1e3
+    print(f"{'request to first node':32}{median:.0f} ms (median of {runs}), {best:.0f} ms (best)")
+
+
+def _seconds(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def fill(home: str, executions: int, nodes: int) -> str:
+    """Executions that are over, and one with many nodes, each after the one before."""
+    import secrets
+
+    from twingraph.executions import schema
+    from twingraph.executions.repository import Repository
+
+    graph = Repository(f"sqlite:///{home}/graph.db")
+    now = time.time()
+    names = [f"exec-past-{number:06}" for number in range(executions)]
+    big = "exec-big"
+    hashes = [secrets.token_hex(32) for _ in range(nodes)]
+    with graph.engine.begin() as connection:
+        past = {"kind": "pipeline", "name": "quick", "status": "completed", "duration": 1.0}
+        rows = [{"id": name, **past, "started_at": now - at} for at, name in enumerate([big, *names])]
+        connection.execute(schema.executions.insert(), rows)
+        asked = [{"execution_id": name, "workflow_id": "quick", "created_at": now} for name in [big, *names]]
+        connection.execute(schema.requests.insert(), asked)
+        told = {"component": "first", "platform": "local", "status": "completed", "started_at": now, "duration": 0.1}
+        told |= {"inputs": '{"n": 1}', "outputs": '{"result": 2}', "kind": "component"}
+        made = [{"execution_id": big, "node_id": f"node-{at}", "hash": each, **told} for at, each in enumerate(hashes)]
+        made += [{"execution_id": each, "node_id": "first", "hash": secrets.token_hex(32), **told} for each in names]
+        connection.execute(schema.nodes.insert(), made)
+        edges = [{"child": child, "parent": parent} for parent, child in pairwise(hashes)]
+        connection.execute(schema.edges.insert(), edges)
+    graph.close()
+    return big
+
+
+def answer_times(server: Server, told: str, path: str) -> None:
+    taken, before = [], server.cpu()
+    for _ in range(10):
+        started = time.perf_counter()
+        server.ask("GET", path)
+        taken.append(time.perf_counter() - started)
+    cpu = (server.cpu() - before) / 10
+    best, median = min(taken) * 1e3, statistics.median(taken) * 1e3
+    print(f"{told:32}{median:.0f} ms (median), {best:.0f} ms (best), {cpu * 1e3:.0f} ms of processor")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=4_000)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--executions", type=int, default=10_000)
+    parser.add_argument("--nodes", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=30)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        server = Server(home)
+        try:
+            time.sleep(2)  # to be idle
+            print(f"{'start':32}{server.start:.2f} s, {server.start_cpu:.2f} s of processor")
+            print(f"{'memory when idle':32}{server.memory():.0f} MB in {len(tree(server.process.pid))} processes")
+            soon(server, told.runs)
+        finally:
+            server.close()
+    with tempfile.TemporaryDirectory() as home:
+        server = Server(home, "--workers", "1")
+        try:
+            os.mkfifo(f"{home}/door")
+            server.ask("POST", "/api/executions", {"workflow_id": "held", "inputs": {"door": f"{home}/door"}})
+            for clients in (1, told.clients):
+                rate(server, clients, told.requests)
+            big = fill(home, told.executions, told.nodes)
+            answer_times(server, f"graph of {told.nodes:,} nodes", f"/api/graph/execution/{big}")
+            answer_times(server, "first page of executions", "/api/executions?size=100")
+            answer_times(server, "last page of executions", f"/api/executions?size=100&page={told.executions // 100}")
+            answer_times(server, "page of a workflow", "/api/executions?size=100&workflow_id=quick&page=50")
+            answer_times(server, "page by status", "/api/executions?size=100&status=completed&page=50")
+            answer_times(server, "page of workflows", "/api/workflows")
+            print(f"{'memory at the end':32}{server.memory():.0f} MB")
+        finally:
+            server.close()
+
+
+if __name__ == "__main__":
+    main()
