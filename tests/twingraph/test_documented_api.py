@@ -106,8 +106,8 @@ def test_the_commands_of_the_page_answer_as_it_shows(server: Served, tmp_path: P
 def same(shown: str, came: str) -> bool:
     """Whether an answer is as it is shown; white space does not count, and `...` stands for anything."""
     told = json.dumps(json.loads(came), indent=4)
-    packed = [re.sub(r"\s*([\[\]{}:,])\s*", r"\1", text) for text in (shown.strip(), told)]
-    return OutputChecker().check_output(*packed, ELLIPSIS | NORMALIZE_WHITESPACE)
+    wanted, got = (re.sub(r"\s*([\[\]{}:,])\s*", r"\1", text) for text in (shown.strip(), told))
+    return OutputChecker().check_output(wanted, got, ELLIPSIS | NORMALIZE_WHITESPACE)
 
 
 def test_the_message_of_the_page_subscribes(server: Served) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,7 +13,16 @@ from tests.twingraph.server.conftest import WORKFLOW, now
 from twingraph.events import ExecutionFinished, ExecutionStarted, NodeFinished, NodeLogged, NodeStarted
 from twingraph.executions.recorder import Recorder
 
+KINDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(params=KINDS)
+def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorder]:
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else f"sqlite:///{tmp_path}/graph.db"
+    made = Recorder(url)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,21 @@ from twingraph.server.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "docs" / "openapi.json"
-EXAMPLES = 40
+EXAMPLES = 25
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, list[str]]]]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def known(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """A server on which something has run, and what is known there by the name of a parameter."""
     import httpx
 
-    recorder = Recorder(home=str(tmp_path_factory.mktemp("served")))
+    home = str(tmp_path_factory.mktemp("served"))
+    url = request.getfixturevalue("postgres_server").create() if request.param == "postgres" else None
+    recorder = Recorder(url, home if url is None else None)
     story = Story(recorder)
-    with serving(story, limits=Limits(0, 0, 0, wait=0.01)) as url, httpx.Client(base_url=url) as client:
+    with serving(story, limits=Limits(0, 0, 0, wait=0.01)) as at, httpx.Client(base_url=at) as client:
         client.put("/api/workflows/w", json=WORKFLOW)
         ran = [
             client.post("/api/executions", json={"workflow_id": "w", "inputs": inputs}).json()["execution_id"]
@@ -41,7 +45,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
         ]
         story.held = True
         waiting = client.post("/api/executions", json={"workflow_id": "w"}).json()["execution_id"]
-        yield url, {"workflow_id": ["w"], "execution_id": [*ran, waiting], "component_id": ["load_data"]}
+        yield at, {"workflow_id": ["w"], "execution_id": [*ran, waiting], "component_id": ["load_data"]}
     recorder.close()
 
 
