@@ -12,8 +12,15 @@ needs the server or a database: `pip install 'lokki-twingraph[client]'` is enoug
 
 from __future__ import annotations
 
-from twingraph.client.awaiting import AsyncTwinGraphClient
-from twingraph.client.blocking import TwinGraphClient
+try:
+    from twingraph.client.awaiting import AsyncTwinGraphClient
+    from twingraph.client.blocking import TwinGraphClient
+except ModuleNotFoundError as error:
+    library = (error.name or "").partition(".")[0]
+    if library not in ("httpx", "pydantic", "websockets"):
+        raise
+    told = f"twingraph.client needs {library}: pip install 'lokki-twingraph[client]'."
+    raise ModuleNotFoundError(told, name=library) from error
 from twingraph.client.errors import (
     ApiError,
     AuthenticationError,

@@ -14,7 +14,7 @@ import pytest
 import twingraph.client
 from lokki import flow, step
 from tests.twingraph.live import Story, serving
-from twingraph import wire
+from twingraph import Workflow, wire
 from twingraph.client import (
     AsyncTwinGraphClient,
     AuthenticationError,
@@ -263,3 +263,27 @@ with TwinGraphClient(sys.argv[1]) as client:
         [sys.executable, "-c", program, server], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("{'x': 1}\n", "")
+
+
+def test_two_components_of_one_name_are_not_mixed_up(client: Any) -> None:
+    def made(number: int) -> Any:
+        def load_data() -> int:
+            return number
+
+        return load_data
+
+    mixed = Workflow("Mixed").add_component("a", made(1)).add_component("b", made(2))
+    with pytest.raises(ComponentError, match="two components named 'load_data'"):
+        client.workflows.create(mixed)
+    same = made(1)
+    both = Workflow("Same").add_component("a", same).add_component("b", same)
+    assert client.workflows.get(client.workflows.create(both)).warnings == []
+
+
+@pytest.mark.parametrize("library", ["httpx", "pydantic", "websockets"])
+def test_a_library_that_is_missing_is_named_with_what_to_install(library: str) -> None:
+    program = f"import sys; sys.modules[{library!r}] = None; import twingraph.client"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.strip().endswith(
+        f"ModuleNotFoundError: twingraph.client needs {library}: pip install 'lokki-twingraph[client]'."
+    )
