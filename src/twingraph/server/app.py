@@ -22,6 +22,7 @@ from twingraph.server.document import document
 from twingraph.server.door import Door
 from twingraph.server.problems import Problem
 from twingraph.server.routes import bulk, executions, graph, metrics, pages, workflows
+from twingraph.server.shortcut import ShortCut
 
 _log = logging.getLogger("twingraph.server")
 
@@ -54,6 +55,7 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(GraphError, _broken)
     app.add_exception_handler(HTTPException, _nowhere)
+    app.add_middleware(ShortCut, service=context.service)
     if context.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=context.origins, allow_methods=["*"], allow_headers=["*"],
