@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pydantic import ValidationError
-
 from twingraph import wire
 from twingraph.errors import TwinGraphError
+from twingraph.server.bodies import read
 from twingraph.server.callers import Caller
 from twingraph.server.door import App, Message, Receive, Scope, Send
 from twingraph.server.problems import Problem
@@ -54,9 +53,9 @@ class ShortCut:
         if message["type"] != "http.request" or message.get("more_body"):
             return _again(message, receive)
         try:
-            body = wire.ExecutionBody.model_validate_json(message.get("body", b""))
+            body = wire.ExecutionBody.model_validate(read(message.get("body", b"")))
             made, _ = await asyncio.to_thread(self._service.execute, body, caller.name)
-        except (ValidationError, Problem, TwinGraphError):
+        except (ValueError, Problem, TwinGraphError):  # also of JSON, and of what is no ExecutionBody
             return _again(message, receive)
         await _answer(send, 201, made, [(b"location", f"{_PATH}/{made.execution_id}".encode())])
         return _answered
