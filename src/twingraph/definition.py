@@ -20,7 +20,7 @@ from twingraph.decorators import Component
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.wiring import GENERIC, Node, Wire, called
 
-_OPTIONS = ("description", "tags", "max_parallel", "timeout")
+_OPTIONS = ("description", "tags", "max_parallel", "timeout", "error_handler", "error_config")
 _SAID = ("id", "type", "component", "config", "inputs")
 
 
@@ -37,7 +37,10 @@ class Definition:
 def written(name: str, nodes: Iterable[Node], wires: Iterable[Wire], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The definition of a workflow."""
     definition = {"nodes": [_node(each) for each in nodes], "edges": [_edge(each) for each in wires]}
-    return {"name": name, "definition": definition, "metadata": dict(metadata)}
+    try:
+        return {"name": name, "definition": definition, "metadata": plain(dict(metadata))}
+    except TypeError as error:
+        raise ComponentTypeError(f"Workflow {name!r} cannot be written as JSON: {error}.") from error
 
 
 def _node(node: Node) -> dict[str, Any]:

@@ -73,6 +73,9 @@ class Workflow:
         self.timeout = timeout
         checked_seconds(where, timeout)
         self._handling = handling(error_handler, error_config, where, {})
+        self._on_error = {"error_handler": error_handler} | (
+            {"error_config": dict(error_config)} if error_config else {}
+        )
         self._graph = checked_graph_config(where, graph_config)
         self._nodes: dict[str, Node] = {}
         self._wires: list[Wire] = []
@@ -343,13 +346,10 @@ class Workflow:
 
     def to_dict(self) -> dict[str, Any]:
         """The definition as JSON-able data, as the server takes it."""
-        metadata = {
-            "description": self.description,
-            "tags": list(self.tags),
-            "max_parallel": self.max_parallel,
-            "timeout": self.timeout,
-        }
-        return written(self.name, self.nodes, self.wires, metadata)
+        about = {"description": self.description, "tags": list(self.tags)}
+        limits = {"max_parallel": self.max_parallel, "timeout": self.timeout}
+        on_error = self._on_error if self._on_error != {"error_handler": "fail"} else {}
+        return written(self.name, self.nodes, self.wires, {**about, **limits, **on_error})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], components: Mapping[str, Any] | None = None) -> Workflow:

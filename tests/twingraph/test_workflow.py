@@ -135,6 +135,17 @@ def test_a_definition_survives_json() -> None:
     assert again.run(source="x").outputs == {"filtered": [3], "count": 1, "threshold": 2}
 
 
+def test_what_a_failure_means_survives_json() -> None:
+    wf = Workflow("lenient", error_handler="retry", error_config={"max_attempts": 2, "initial_delay": 0})
+    metadata = json.loads(json.dumps(wf.to_dict()))["metadata"]
+    assert (metadata["error_handler"], metadata["error_config"]["max_attempts"]) == ("retry", 2)
+    going_on = Workflow("on", error_handler="continue").add_component("a", "broken").to_dict()
+    assert Workflow.from_dict(going_on, {"broken": broken}).run().status == "completed"
+    told = Workflow("told", error_handler="custom", error_config={"handler": print})
+    with pytest.raises(TypeError, match="Workflow 'told' cannot be written as JSON"):
+        told.to_dict()
+
+
 def test_what_a_definition_says_besides_is_kept() -> None:
     node = {"id": "a", "type": "component", "component": "x", "config": {}, "position": {"x": 1, "y": 2}}
     wf = Workflow.from_dict({"name": "drawn", "definition": {"nodes": [node], "edges": []}})
