@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 from twingraph import BaseComponent, component, pipeline
@@ -65,6 +66,12 @@ def mark(path: str, n: int) -> None:
     """Leave a mark in a file."""
     with open(path, "a") as out:
         out.write(f"{n}\n")
+
+
+@component(platform="docker", docker_image="python:3.13-slim", config={"network": "none"})
+def far() -> None:
+    """Run in a container until that is removed."""
+    threading.Event().wait()
 
 
 class Times(BaseComponent):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from tests.docker_engine import Docker as Engine
 from tests.twingraph.server.served import PIPES, Door, Served
 
 CHAIN = ([{"id": "first", "component": "load"}, {"id": "then", "component": "total"}], [("first", "then")])
@@ -177,6 +179,29 @@ def test_after_kill_9_what_resumes_goes_on_where_it_was(
     assert second.nodes(running) == {"first": "cached", "second": "completed"}
 
 
+@pytest.mark.docker
+def test_after_kill_9_of_all_processes_containers_are_removed(serve: Callable[..., Served], docker: Engine) -> None:
+    first = serve()
+    node = f"far-{uuid.uuid4().hex[:8]}"
+    first.store("far", [{"id": node, "component": "far"}])
+    filters = ["--filter=type=container", f"--filter=label=twingraph.node={node}", "--format={{.Action}}"]
+    with subprocess.Popen(["docker", "events", *filters], stdout=subprocess.PIPE, text=True) as events:
+        assert events.stdout is not None
+        execution = first.ask("far")
+        next(line for line in events.stdout if line.strip() == "start")
+        label = f"--filter=label=twingraph.run={execution}"
+        assert docker("ps", "--quiet", label)
+        nursery = _children(first.process.pid)
+        processes = [child for each in nursery for child in _children(each)]
+        for pid in (first.process.pid, *nursery, *processes):
+            os.kill(pid, signal.SIGKILL)
+        second = serve()
+        assert second.over(execution)["error"]["type"] == "interrupted"
+        next(line for line in events.stdout if line.strip() == "destroy")
+        assert not docker("ps", "--all", "--quiet", label)
+        events.terminate()
+
+
 def test_after_the_forking_process_is_killed_another_serves(serve: Callable[..., Served], door: Door) -> None:
     served = serve()
     execution = served.ask("held", door=door.path)
@@ -244,6 +269,11 @@ def test_where_it_must_not_or_cannot_listen_is_told(tmp_path: Path) -> None:
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(each) for task in tasks for each in (task / "children").read_text().split()]
 
 
 def _gone(pid: int) -> None:
