@@ -120,7 +120,7 @@ def under_way(
         return Done(executed(simulation, case.input(str(folder))), marks_in(folder))
 
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    cases = dict.fromkeys(each["case"] for each in parameters if "case" in each)
+    cases = dict.fromkeys(each["case"] for each in parameters if isinstance(each.get("case"), Case))
     begun: dict[Case, Future[Done]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for case in sorted(cases, key=lambda each: (repr(each.built), repr(each.settings))):
