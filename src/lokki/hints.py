@@ -25,6 +25,7 @@ from lokki.binding import shape
 from lokki.errors import GraphTypeError
 from lokki.frozen import frozen, replace
 from lokki.graph import ITEM, Call, FlowGraph, Map, Ref, Step
+from lokki.source import parsed
 
 _LITERAL: Any = Literal
 
@@ -242,7 +243,7 @@ def _definition(fn: Callable[..., Any]) -> str:
     import textwrap
 
     lines, first = inspect.getsourcelines(fn)
-    found = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    found = parsed(textwrap.dedent("".join(lines))).body[0]
     assert isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef)
     found.body, found.decorator_list = [], []
     path = os.path.abspath(inspect.getsourcefile(fn) or "").removeprefix(os.getcwd() + os.sep)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import ast
 
 _LIBRARIES = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
-_parsing = threading.Lock()
+_parsing = threading.RLock()
 _PLAIN = (str, int, float, bytes, tuple, list, dict, set, type(None))
 _MEMBERS = ("__func__", "fget", "fset", "fdel", "func", "__wrapped__")  # where descriptors keep their functions
 
@@ -164,12 +164,12 @@ def _written_out(path: str) -> dict[str, Any]:
         return {}
 
 
-def parsed(text: str | bytes) -> ast.Module:
+def parsed(text: str | bytes, path: str = "<unknown>") -> ast.Module:
     """The syntax tree of a file; one thread at a time, because CPython 3.11 mixes up the depths of two."""
     import ast
 
     with _parsing:
-        return ast.parse(text)
+        return ast.parse(text, path)
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from lokki.frozen import field, frozen
+from lokki.source import parsed
 
 _GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 _NAMES = {"LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
@@ -197,7 +198,7 @@ def _read(filename: str) -> _File | None:
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> _File | None:
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError):  # half edited
         return None
     functions: dict[int, list[Any]] = {}

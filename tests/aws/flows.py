@@ -13,8 +13,11 @@ from typing import Any
 from lokki import RetryConfig, flow, step
 
 
-@step
-def numbers(n: int) -> list[int]:
+@step(timeout_seconds=60)
+def numbers(n: int, gate: str = "") -> list[int]:
+    """It waits until the file `gate` is there."""
+    while gate and not Path(gate).exists():
+        time.sleep(0.02)
     return list(range(n))
 
 
@@ -28,8 +31,8 @@ def square(x: int, bad: int = -1, cut: int = -1, **_: Any) -> int:
 
 
 @step(retry=RetryConfig(retries=1, delay=0.1, exceptions=(OSError,)))
-def total(squares: Sequence[int], day: date | None = None, how: str = "", gate: str = "", **_: Any) -> str:
-    """The sum, unless it is told to end otherwise; it waits until the file `gate` is there."""
+def total(squares: Sequence[int], day: date | None = None, how: str = "", **_: Any) -> str:
+    """The sum, unless it is told to end otherwise."""
     match how:
         case "raise":
             raise OverflowError("too much")
@@ -41,8 +44,6 @@ def total(squares: Sequence[int], day: date | None = None, how: str = "", gate: 
             os.kill(os.getpid(), signal.SIGKILL)
         case "hog":
             bytearray(1 << 62)
-    while gate and not Path(gate).exists():
-        time.sleep(0.02)
     return f"{sum(squares)} on {day!r}"
 
 

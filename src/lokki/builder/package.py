@@ -29,6 +29,7 @@ from lokki.errors import BuildError
 from lokki.frozen import frozen
 from lokki.runtime.program import FILE as PROGRAM
 from lokki.settings import LokkiConfig
+from lokki.source import parsed
 
 MOST_UNZIPPED = 262_144_000  # bytes of a zipped function, from which on Lambda refuses it
 ZIP = "lambdas/function.zip"
@@ -144,7 +145,7 @@ def _with_imports(modules: set[str]) -> set[str]:
         name = modules.pop()
         found.add(name)
         for _, content in _contents({name}):
-            for node in ast.parse(content).body:
+            for node in parsed(content).body:
                 if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in (RUNTIME, BUILT_ON_US):
                     parts = (node.module or "").split(".")
                     modules |= {".".join(parts[: at + 1]) for at in range(len(parts))} - found

@@ -21,6 +21,7 @@ from lokki.errors import BuildError
 from lokki.frozen import frozen
 from lokki.runtime.program import FILE as PROGRAM
 from lokki.settings import LokkiConfig
+from lokki.source import parsed
 
 HANDLER = "handler.py"
 BUILT = "lokki-build.json"  # what a build leaves in the folder that it wrote
@@ -240,7 +241,7 @@ def _parsed(path: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Python thinks of an escape in a text is not for a build to say
-            return ast.parse(_read(path), path)
+            return parsed(_read(path), path)
     except SyntaxError as error:
         raise BuildError(f"{path}, line {error.lineno}, is not valid Python: {error.msg}.") from error
     except ValueError as error:
