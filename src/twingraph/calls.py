@@ -84,6 +84,7 @@ class Call:
         self.over = threading.Event()
         self.error: BaseException | None = None
         self.seen = False
+        self.given = True  # whether there are results among the arguments
         self.attempt = 0
         self.trace = ""
         self.result: Result | None = None
@@ -192,7 +193,7 @@ class Call:
         """The arguments, with values in place of results; a result that failed is an `UpstreamFailedError`."""
         if callable(self._kwargs):
             return self.component.by_place(self._kwargs())
-        if not any(True for _ in results_in(self._args, self._kwargs)):
+        if not self.given:
             return self._args, dict(self._kwargs)
         return tuple(map(_filled, self._args)), {name: _filled(each) for name, each in self._kwargs.items()}
 

@@ -161,7 +161,7 @@ class Scope:
             parents = self.run.tracker.sources((*args, *kwargs.values()))
         nested = inside.get() != self.within
         call, result = self._made(component, self.run.node_id(component.name), parents, args, kwargs)
-        caught = not nested and self._in_try()
+        call.given, caught = bool(results), not nested and self._in_try()
         if submit or (self._lazy and explicit and not nested and not caught):
             self._submit(call, nested)
         else:
@@ -241,9 +241,9 @@ class Scope:
         if nested:  # its component has a place already
             self._run(call, caught=True)
             return
-        ready = threading.Event()
-        self.slots.take(ready.set)
-        if not ready.is_set():
+        if not self.slots.take_now():
+            ready = threading.Event()
+            self.slots.take(ready.set)
             self._wait(ready)
         self._in_place(call, caught)
 

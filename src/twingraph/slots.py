@@ -31,6 +31,16 @@ class Slots:
             self._free -= 1
         inner()
 
+    def take_now(self) -> bool:
+        """Take a place if that needs no waiting; whether it was taken."""
+        if self._outer is not None:
+            return False
+        with self._lock:
+            if self._free <= 0 or self._waiting:
+                return False
+            self._free -= 1
+        return True
+
     def give(self) -> None:
         """Give a place back."""
         if self._outer is not None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from lokki.pools import Threads
@@ -18,6 +19,7 @@ from twingraph.platforms.base import Outcome, Placed, Platform, Raised, Returned
 from twingraph.surroundings import environment, logged
 
 _MOST = 100_000
+_NOTHING = nullcontext()
 
 
 class Local:
@@ -84,11 +86,7 @@ class _Job:
         call = self._call
         started = time.thread_time()
         try:
-            with ExitStack() as around:
-                if call.log is not unheard:
-                    around.enter_context(logged(self._told))
-                if call.placement.environment:
-                    around.enter_context(environment(call.placement.environment))
+            with _NOTHING if call.log is unheard and not call.placement.environment else self._around(call):
                 outcome: Outcome = Returned(settled(call.fn(*call.args, **call.kwargs)))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits must hear of it
             trace = error.__traceback__
@@ -97,6 +95,13 @@ class _Job:
             call.usage({"cpu_seconds": time.thread_time() - started})
         self._outcome = outcome
         self._running.release()
+
+    @contextmanager
+    def _around(self, call: Placed) -> Iterator[None]:
+        """What the function sees of the process, and who hears what it says."""
+        variables = environment(call.placement.environment) if call.placement.environment else _NOTHING
+        with variables, logged(self._told) if call.log is not unheard else _NOTHING:
+            yield
 
     def wait(self, seconds: float) -> Outcome | None:
         if self._running.acquire(timeout=seconds):
