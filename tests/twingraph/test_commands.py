@@ -32,6 +32,11 @@ def total(xs, by=1):
 def broken():
     raise ValueError("boo")
 
+@component
+def hang():
+    print("begun", flush=True)
+    time.sleep(600)
+
 @pipeline(error_handler="continue")
 def nightly(n: int = 3, fail: bool = False):
     """Adds up."""
@@ -45,9 +50,7 @@ def strict():
 
 @pipeline
 def endless():
-    print("begun", flush=True)
-    while True:
-        load(1)
+    hang()
 
 report = Workflow("report").add_component("load", load, {"n": 2}).add_component("total", total)
 report.connect("load", "total", input="xs")
