@@ -23,6 +23,10 @@ class ComponentTypeError(ComponentError, TypeError):
     """A value of the wrong type was used to put a component, pipeline or workflow together."""
 
 
+class MissingLibraryError(ComponentError, ImportError):
+    """A component needs a library that is not installed where it runs."""
+
+
 class ComponentTimeoutError(TwinGraphError, TimeoutError):
     """An attempt of a component took longer than its timeout."""
 

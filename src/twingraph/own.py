@@ -12,6 +12,7 @@ from typing import Any
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 OURS = ("lokki", "twingraph")
+COMPONENTS = "twingraph.components"
 _there: ContextVar[bool] = ContextVar("there", default=False)
 
 
@@ -29,6 +30,8 @@ def is_own(module: str) -> bool:
     """Whether a module is one's own, which the other side has not: neither installed nor of the standard library."""
     if module == "__main__":
         return True
+    if module == COMPONENTS or module.startswith(COMPONENTS + "."):  # they run where this library is installed
+        return False
     if module.partition(".")[0] in OURS:
         return not _there.get()
     path = _path(module)

@@ -1,0 +1,23 @@
+"""Components that come with this library: files, databases, language models, vectors and frames.
+
+    from twingraph.components import FileReader
+
+Each is imported when it is first used, and the libraries that it stands on with its first call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ROOMS: dict[str, tuple[str, ...]] = {}
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"twingraph.components.{room}"), name)
+    raise AttributeError(f"module 'twingraph.components' has no attribute {name!r}")

@@ -1,0 +1,199 @@
+"""`BuiltIn`: what the components have in common that come with this library.
+
+    class FileReader(BuiltIn):
+        extra = "files"
+
+        def __init__(self, config: Mapping[str, Any] | None = None, *, format: Format | None = None) -> None:
+            super().__init__(config)
+            self.format = format
+
+        def execute(self, path: str, limit: int | None = None) -> dict[str, Any]: ...
+
+The parameters of `__init__` are its *settings*: `FileReader(format="csv")`, or from a workflow's definition
+`FileReader({"format": "csv"})`. The parameters of `execute` are its *inputs*; the configuration may hold defaults for
+them. Both are checked against their types before the work begins. Where a component reaches to with somebody's rights
+is a setting, because whoever may only run a workflow chooses its inputs.
+
+An instance is what it was made with: that is all that is pickled, hashed, and sent to where it runs. A library is
+imported by the first call that needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, cast
+
+from lokki.conversion import Mismatch, convert
+from lokki.errors import nearest
+from lokki.kinds import expected
+from lokki.params import Parameter, describe
+from twingraph.base import BaseComponent
+from twingraph.errors import ComponentError, ComponentTypeError, MissingLibraryError
+from twingraph.executions.secrets import HIDDEN, is_secret, veiled
+from twingraph.revealing import SCHEME, revealed
+from twingraph.schemas import described, settings_of, told_of
+
+DISTRIBUTION = "lokki-twingraph"
+
+
+class BuiltIn(BaseComponent):
+    """A component that comes with this library.
+
+    Attributes:
+        config: what the instance was made with.
+        extra: what installs the libraries that it needs.
+    """
+
+    extra: ClassVar[str] = ""
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        """Nothing is left to do: `made` below keeps the configuration, before a subclass sees its part of it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _configured(cls.__init__)  # type: ignore[method-assign]
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """JSON schemas of its settings and of its inputs, for palettes and forms."""
+        settings = described(_settings(cls).values(), _told(cls, "__init__"))
+        for name, held in settings["properties"].items():
+            if is_secret(name):
+                held["writeOnly"] = True
+        return {"settings": settings, "inputs": described(_inputs(cls).values(), _told(cls, "execute"))}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs and do the work, here; this is what a platform calls."""
+        inputs = self._given(args, kwargs)
+        self.validate_inputs(**inputs)
+        return self.execute(**inputs)
+
+    def revealed(self, value: Any) -> Any:
+        """The value with secrets in place of references such as `secret://NAME`; for a setting, as it is used."""
+        (found,), _ = revealed((value,), {})
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self) and name in _settings(type(self)):
+            raise AttributeError(f"{_name(self)}: setting {name!r} cannot be changed; make another {_name(self)}.")
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.config,)
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_shown(name, value)}" for name, value in self.config.items())
+        return f"{_name(self)}({', '.join(shown)})"
+
+    def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs by name, of their types; one that is missing comes from the configuration."""
+        known = _inputs(type(self))
+        given = {name: value for name, value in self.config.items() if name in known}
+        given |= {**dict(zip(known, args, strict=False)), **kwargs}
+        if len(args) > len(known):
+            raise ComponentTypeError(f"{_name(self)} takes {len(known)} inputs, not {len(args)}.")
+        for name, each in known.items():
+            if each.required and name not in given:
+                raise ComponentTypeError(
+                    f"{_name(self)}: input {name!r} is missing: give it as {name}=..., or in the configuration."
+                )
+        return {name: _converted(self, "input", known.get(name), name, value) for name, value in given.items()}
+
+
+@contextmanager
+def needed(extra: str, name: str = "") -> Iterator[None]:
+    """Around the imports of libraries that an extra installs: a missing one is an error that says so."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        who = f"{name} needs" if name else "This needs"
+        raise MissingLibraryError(
+            f"{who} {error.name}, which is not installed: pip install '{DISTRIBUTION}[{extra}]'."
+        ) from error
+
+
+def _configured(make: Any) -> Any:
+    """The constructor of a class, which takes its settings by name and from a dict."""
+    own = [each.name for each in settings_of(make)]
+
+    @functools.wraps(make)
+    def made(self: Any, config: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        given = {**_a_mapping(self, config), **settings}
+        if "config" not in vars(self):  # and not called by the constructor of a subclass
+            given = _checked(self, given)
+            vars(self)["config"] = given
+        rest = {name: value for name, value in given.items() if name not in own}
+        make(self, rest, **{name: given[name] for name in own if name in given})
+
+    return made
+
+
+def _a_mapping(instance: BuiltIn, config: Any) -> Mapping[str, Any]:
+    if config is None or isinstance(config, Mapping):
+        return config or {}
+    raise ComponentTypeError(
+        f"{_name(instance)} takes its settings by name, or a dict of them, not {type(config).__name__}."
+    )
+
+
+def _checked(instance: BuiltIn, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration, with settings of their types; a name that is neither a setting nor an input is an error."""
+    settings, inputs = _settings(type(instance)), _inputs(type(instance))
+    for name in given:
+        if name not in settings and name not in inputs:
+            near = nearest(name, [*settings, *inputs]) or f"; it knows {', '.join([*settings, *inputs])}."
+            raise ComponentError(f"{_name(instance)} has no setting or input {name!r}{near}")
+    if missing := [each.name for each in settings.values() if each.required and each.name not in given]:
+        raise ComponentTypeError(f"{_name(instance)}: setting {missing[0]!r} is missing: give {missing[0]}=...")
+    return {name: _converted(instance, "setting", settings.get(name), name, value) for name, value in given.items()}
+
+
+def _converted(instance: BuiltIn, what: str, known: Parameter | None, name: str, value: Any) -> Any:
+    if known is None or (what == "setting" and isinstance(value, str) and value.startswith(SCHEME)):
+        return value
+    if known.hint is Any:
+        return value
+    try:
+        return convert(known.kind, value)
+    except Mismatch as problem:
+        told = f"its value is not {expected(known.kind)}" if is_secret(name) else veiled(str(problem))
+        raise ComponentTypeError(f"{_name(instance)}: {what} {name!r}: {told}.") from None
+
+
+def _settings(cls: type[BuiltIn]) -> Mapping[str, Parameter]:
+    return _parameters(cast("Any", cls))[0]
+
+
+def _inputs(cls: type[BuiltIn]) -> Mapping[str, Parameter]:
+    return _parameters(cast("Any", cls))[1]
+
+
+@functools.cache
+def _parameters(cls: Any) -> tuple[Mapping[str, Parameter], Mapping[str, Parameter]]:
+    """The settings of a class and of those that it stands on, and its inputs.
+
+    What it takes besides, as `**fields`, has no names.
+    """
+    settings: dict[str, Parameter] = {}
+    for each in cls.__mro__:
+        if issubclass(each, BuiltIn) and "__init__" in vars(each):
+            settings = {one.name: one for one in settings_of(inspect.unwrap(vars(each)["__init__"]))} | settings
+    return settings, {each.name: each for each in describe(cls.execute)[1:] if each.role != "extra"}
+
+
+def _told(cls: type[BuiltIn], method: str) -> Mapping[str, str]:
+    """What docstrings say of the parameters of a method: its own, and that of the class."""
+    made: Callable[..., Any] = getattr(cls, method)
+    return {**told_of(cls.__doc__ or ""), **told_of(made.__doc__ or "")}
+
+
+def _shown(name: str, value: Any) -> str:
+    return HIDDEN if is_secret(name) else veiled(repr(value) if not isinstance(value, str) else repr(veiled(value)))
+
+
+def _name(instance: BuiltIn) -> str:
+    return type(instance).__name__
