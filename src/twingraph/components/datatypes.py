@@ -1,0 +1,104 @@
+"""The types of columns, by the names that people use: what is of which kind, and how values change their type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polars import DataType, Expr
+
+TYPES = {
+    "int": "Int64", "int8": "Int8", "int16": "Int16", "int32": "Int32", "int64": "Int64",
+    "uint8": "UInt8", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
+    "float": "Float64", "float32": "Float32", "float64": "Float64", "decimal": "Decimal",
+    "text": "String", "str": "String", "bool": "Boolean", "category": "Categorical",
+    "date": "Date", "datetime": "Datetime", "timestamp": "Datetime", "time": "Time", "duration": "Duration",
+}  # fmt: skip
+"""What a type may be called, and what it is in Polars; a `timestamp` is a datetime in UTC."""
+
+KINDS = {
+    "Text": "text", "Number": "a number", "Time": "a date or time", "Condition": "a condition",
+    "Many": "a list",
+}  # fmt: skip
+"""What an argument of a function may have to be, in words."""
+
+
+def named_type(name: str) -> DataType:
+    """The type of Polars that a name stands for."""
+    import polars as pl
+
+    if name == "timestamp":
+        return pl.Datetime("us", "UTC")
+    if name == "datetime":
+        return pl.Datetime("us")
+    made = getattr(pl, TYPES[name])()
+    assert isinstance(made, pl.DataType)
+    return made
+
+
+def kind_of(dtype: DataType) -> str:
+    """The kind of a type, one of `KINDS`, or its own name for what is of none; nothing at all is "Null"."""
+    import polars as pl
+
+    if dtype.is_numeric():
+        return "Number"
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        return "Text"
+    if dtype.is_temporal():
+        return "Time"
+    if isinstance(dtype, pl.Boolean):
+        return "Condition"
+    if isinstance(dtype, pl.List | pl.Array):
+        return "Many"
+    return str(dtype.base_type())
+
+
+def told(dtype: DataType) -> str:
+    """A type in words, for an error."""
+    kind = kind_of(dtype)
+    if kind == "Null":
+        return "nothing"
+    return f"{KINDS[kind]} ({dtype})" if kind in KINDS else str(dtype)
+
+
+def empty_of(kind: str) -> DataType | None:
+    """A type that stands in for a column without any value, so that a function on it gives no value either."""
+    import polars as pl
+
+    stand_ins: dict[str, DataType] = {
+        "Text": pl.String(), "Number": pl.Float64(), "Time": pl.Datetime("us"), "Condition": pl.Boolean(),
+        "Many": pl.List(pl.Null()),
+    }  # fmt: skip
+    return stand_ins.get(kind)
+
+
+def converted(value: Expr, given: DataType | None, name: str, *, strict: bool = True, pattern: str = "") -> Expr:
+    """Values in another type; those that do not fit are an error when it is `strict`, and become missing otherwise.
+
+    Text of dates and times is read as ISO 8601, or by a pattern of strftime. Where the given type is not known, what
+    becomes a date or time is taken for text.
+    """
+    import polars as pl
+
+    target = named_type(name)
+    temporal = isinstance(target, pl.Date | pl.Datetime | pl.Time)
+    text = isinstance(given, pl.String) or (given is None and temporal)
+    if temporal and text:
+        return _parsed_time(value, target, strict, pattern or None)
+    if isinstance(target, pl.Boolean) and text:
+        truths = value.str.to_lowercase()
+        if strict:
+            return truths.replace_strict({"true": True, "false": False}, return_dtype=pl.Boolean)
+        return truths.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    return value.cast(target, strict=strict)
+
+
+def _parsed_time(value: Expr, target: DataType, strict: bool, pattern: str | None) -> Expr:
+    import polars as pl
+
+    if isinstance(target, pl.Date):
+        return value.str.to_date(pattern, strict=strict)
+    if isinstance(target, pl.Time):
+        return value.str.to_time(pattern, strict=strict)
+    zone = target.time_zone if isinstance(target, pl.Datetime) else None
+    return value.str.to_datetime(pattern, time_unit="us", time_zone=zone, strict=strict)
