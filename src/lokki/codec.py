@@ -85,7 +85,7 @@ def digest(data: Bytes) -> bytes:
     """Sixteen bytes that identify the data."""
     if len(data) <= _HASHED:
         return blake2b(data, digest_size=16).digest()
-    made = _Digest()
+    made = Digest()
     made.add(memoryview(data))
     return made.done()
 
@@ -152,7 +152,7 @@ class _Writer:
     def __init__(self, write: Callable[[Bytes], Any], worth: float) -> None:
         self._write = write
         self._worth = worth
-        self._digest = _Digest()
+        self._digest = Digest()
         self._held = bytearray()  # not yet decided, or a block not yet full
         self._out: _Deflated | _Blocks | None = None
 
@@ -189,7 +189,7 @@ class _Writer:
         self._out.add(chunk)
 
 
-class _Digest:
+class Digest:
     """`digest` of data that comes in pieces, wherever it is cut."""
 
     def __init__(self) -> None:

@@ -55,11 +55,15 @@ def sure_fingerprint(fn: Callable[..., Any]) -> tuple[bytes, bool]:
         _doubts.reset(token)
 
 
-def argument_hash(value: Any, own: Own = None) -> str:
-    """The hash of an argument; functions in it count as their code, and what cannot be pickled is a StoreError."""
+def argument_hash(value: Any, own: Own = None, known: Callable[[Any], bytes | None] | None = None) -> str:
+    """The hash of an argument; functions in it count as their code, and what cannot be pickled is a StoreError.
+
+    `known` identifies values that pickles do not; None for others.
+    """
 
     def other(each: Any) -> dict[str, str]:
-        made = digest(b"\0".join(_parts(each, set()))) if callable(each) else digest(encode(each))
+        made = known and known(each)
+        made = made or digest(b"\0".join(_parts(each, set())) if callable(each) else encode(each))
         return {"$other": made.hex()}
 
     with _only(own):

@@ -19,13 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from twingraph.errors import PlatformError, RemoteError, TravelError
+from twingraph.own import installed_there
 from twingraph.placed import Outcome, Placed, Raised, Returned
 from twingraph.platforms.worker import FORMAT, LEVELS, Reading
-from twingraph.travel import Luggage
+from twingraph.travel import Installed, Luggage
 
 
 def pack(call: Placed) -> bytes:
     """The call as JSON; what cannot travel is a `TravelError` with its name."""
+    try:
+        return _packed(call)
+    except Installed:
+        with installed_there():
+            return _packed(call)
+
+
+def _packed(call: Placed) -> bytes:
     luggage = Luggage(call.component)
     pickles = bool(call.placement.config.get("pickle"))
     names = _parameters(call)
@@ -44,8 +53,18 @@ def pack(call: Placed) -> bytes:
             name: luggage.given(each, f"argument {name!r}", pickles) for name, each in dict(call.kwargs).items()
         },
         "definitions": luggage.listed,
+        "needs": _needs(call, luggage.extras) if luggage.extras else "",
     }
     return json.dumps(told).encode("ascii")
+
+
+def _needs(call: Placed, extras: set[str]) -> str:
+    """What is to be done where this library is not installed on the other side."""
+    wanted = extras | {getattr(getattr(call.fn, "__self__", None), "extra", "")}
+    command = f"pip install 'lokki-twingraph[{','.join(sorted(wanted - {''})) or 'components'}]'"
+    if call.placement.platform == "lambda":
+        return f"give the function a layer or an image with Python 3.11 or newer in which {command} was run"
+    return f"make an image of Python 3.11 or newer in which {command} was run, and name it as docker_image"
 
 
 def _parameters(call: Placed) -> list[str]:

@@ -19,7 +19,9 @@ from typing import Any
 from lokki.codec import digest, encode
 from lokki.errors import StoreError
 from lokki.source import argument_hash
+from twingraph.arrow import frame_digest, is_frame
 from twingraph.errors import ComponentTypeError
+from twingraph.executions.tables import is_unread
 from twingraph.results import Result
 
 _MANY = 10_000  # elements from which on a value is hashed as a pickle, which takes a tenth of the time
@@ -65,10 +67,12 @@ def content_hash(component: str, code: str, inputs: Mapping[str, Any], parents: 
     sure = True
     made = sha256(f"{component}\0{code}\0{'.'.join(parents)}".encode())
     for name in sorted(inputs):
+        value = inputs[name]
+        sure = sure and not any(is_unread(each) for each in (value, *_elements(value)))
         try:
-            told = _value_hash(inputs[name])
+            told = _value_hash(value)
         except StoreError:  # a connection or a lock: its type must do
-            sure, told = False, type(inputs[name]).__qualname__
+            sure, told = False, type(value).__qualname__
         made.update(f"\0{name}\0{told}".encode())
     return made.hexdigest(), sure
 
@@ -78,7 +82,7 @@ def _value_hash(value: Any) -> str:
         value = value.outputs
     if isinstance(value, list | tuple | set | dict) and len(value) > _MANY:
         return digest(encode(value)).hex()
-    return argument_hash(value)
+    return argument_hash(value, known=frame_digest)
 
 
 class Tracker:
@@ -141,7 +145,9 @@ def _weight(value: Any) -> int:
         return len(value)
     if isinstance(value, list | tuple | dict | set | frozenset):
         return 64 * len(value)
-    size = value.nbytes if type(value).__module__ == "numpy" else None
+    if is_frame(value) and hasattr(value, "estimated_size"):
+        return int(value.estimated_size())
+    size = value.nbytes if type(value).__module__ in ("numpy", "pyarrow.lib") else None
     return size if isinstance(size, int) else _UNKNOWN
 
 

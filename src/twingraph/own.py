@@ -30,12 +30,22 @@ def is_own(module: str) -> bool:
     """Whether a module is one's own, which the other side has not: neither installed nor of the standard library."""
     if module == "__main__":
         return True
-    if module == COMPONENTS or module.startswith(COMPONENTS + "."):  # they run where this library is installed
+    if is_built_in(module):
         return False
     if module.partition(".")[0] in OURS:
         return not _there.get()
     path = _path(module)
     return os.path.isabs(path) and "-packages" + os.sep not in path and not path.startswith(_STANDARD)
+
+
+def is_built_in(module: str) -> bool:
+    """Whether a module is of the components that come with this library, which run where it is installed."""
+    return module == COMPONENTS or module.startswith(COMPONENTS + ".")
+
+
+def is_there() -> bool:
+    """Whether the other side is known to have this library."""
+    return _there.get()
 
 
 def is_library(module: str, space: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 from twingraph.errors import TravelError
-from twingraph.own import OURS, found, is_library, is_own
+from twingraph.own import OURS, found, is_built_in, is_library, is_own, is_there
 from twingraph.platforms.worker import Refused, Writing
 from twingraph.text import Imported, Text, class_text, function_text, imports_of, names
 
@@ -28,6 +28,10 @@ _CACHED = type(functools.lru_cache(len))
 _MUTABLE = (list, dict, set, bytearray)
 _KEPT = ("__file__", "__doc__")
 Json = dict[str, Any]
+
+
+class Installed(Exception):
+    """What travels uses built-in components, so that this library must be installed where they run."""
 
 
 class _Packing(Writing):
@@ -43,6 +47,7 @@ class Luggage:
     def __init__(self, component: str) -> None:
         self.component = component
         self.listed: list[Json] = []
+        self.extras: set[str] = set()  # what installs the libraries of the built-in components among it
         self._known: dict[int, int] = {}
         self._kept: list[Any] = []  # what is known by its id must live on
         self._write = _Packing(self._class, self._other)
@@ -118,10 +123,17 @@ class Luggage:
 
     def _importable(self, value: Any) -> Json | None:
         """How a function or class of a library is imported."""
-        module, qualname = value.__module__, value.__qualname__
-        if module is None or is_own(module) or found(module, qualname) is not value:
-            return None
-        return {"$import": [module, qualname]}
+        module, name = value.__module__, value.__qualname__
+        other = module is None or is_own(module) or found(module, name) is not value
+        return None if other else self._import(module, name, value=value)
+
+    def _import(self, *told: str, value: Any = None) -> Json:
+        """How a library, or what it has, is imported."""
+        if is_built_in(told[0]):
+            self.extras.add(str(getattr(value, "extra", "")))
+            if not is_there():  # and then this library is not sent along besides
+                raise Installed
+        return {"$import": [*told]}
 
     # ---- functions and classes
 
@@ -194,7 +206,7 @@ class Luggage:
 
     def _module(self, module: ModuleType) -> Json:
         if not is_own(module.__name__):
-            return {"$import": [module.__name__]}
+            return self._import(module.__name__)
         return {"$ref": self._space(vars(module))}
 
     def _space(self, space: dict[str, Any]) -> int:
@@ -243,7 +255,8 @@ class Luggage:
             names_there[name] = self._bound_module(value, space)
         else:
             plain = _imported_from(space, name, value)
-            names_there[name] = plain or self.value(value, f"global {name!r} of {owner!r}")
+            told = plain and self._import(*plain, value=value)
+            names_there[name] = told or self.value(value, f"global {name!r} of {owner!r}")
 
     def _bound_module(self, module: ModuleType, space: dict[str, Any]) -> Json:
         """A module, and those of its parts that the same file imports: `import a.b` binds `a`."""
@@ -270,6 +283,7 @@ class Luggage:
                 name = importlib.util.resolve_name(name, space.get("__package__") or "")
             spec = sys.modules.get(name) or importlib.util.find_spec(name)
             if spec is None or not is_own(name):
+                self._import(name)
                 return
             module = importlib.import_module(name)
             self._space(vars(module))
@@ -340,12 +354,12 @@ def _component(value: Any) -> Any:
     return inner if callable(inner) else None
 
 
-def _imported_from(space: dict[str, Any], name: str, value: Any) -> Json | None:
+def _imported_from(space: dict[str, Any], name: str, value: Any) -> tuple[str, str] | None:
     """What the file imported from a library under this name."""
     for each in imports_of(space.get("__file__") or ""):
         named = each.name == name and each.attribute and not each.level and not is_own(each.module)
         if named and getattr(sys.modules.get(each.module), str(each.attribute), None) is value:
-            return {"$import": [each.module, each.attribute]}
+            return each.module, str(each.attribute)
     return None
 
 

@@ -310,13 +310,19 @@ class ComponentMetrics(Body):
 
 
 class ComponentInfo(Body):
-    """Something that a node can call for."""
+    """Something that a node can call for.
+
+    `inputs` and, of a class, `settings` are JSON schemas; a node's `config` takes both. `alias_of` is the other name of
+    what is listed twice.
+    """
 
     name: str
     description: str = ""
     kind: Literal["function", "class"] = "function"
     platform: str = "local"
     inputs: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    alias_of: str = ""
 
 
 class Components(Body):

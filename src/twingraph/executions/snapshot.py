@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from lokki.codec import decode, digest
 from lokki.jsonable import plain, revive
+from twingraph.arrow import is_frame
 from twingraph.executions.secrets import HIDDEN, is_secret, named, veiled
+from twingraph.executions.tables import columns, is_table, is_unread, table
 
 PLAIN_ROOM = 1 << 16
 """Bytes that the values of one call may take as JSON."""
@@ -192,9 +194,9 @@ class _Walk:
 
     def _pickled(self, value: Any) -> tuple[Any, str]:
         """A value that is not plain, or large."""
-        if _holds_secret(value):
+        if _holds_secret(value) or is_unread(value):
             self.whole = False
-            return {"$described": {"type": _kind(value)}}, ""
+            return {"$described": {"type": _kind(value), **table(value)}}, ""
         frame = _frame(value, None if self.keep else OBJECT_ROOM)
         if frame is None or any(secret.encode() in frame for secret in named()):
             self.whole = False
@@ -257,7 +259,11 @@ def _frame(value: Any, room: int | None) -> bytes | None:
 
 def _size_told(value: Any) -> int | None:
     """What an array or the like says of its size."""
-    size = getattr(value, "nbytes", None) if type(value).__module__.partition(".")[0] in _KNOWN_REPR else None
+    if type(value).__module__.partition(".")[0] not in _KNOWN_REPR:
+        return None
+    if is_frame(value) and hasattr(value, "estimated_size"):
+        return int(value.estimated_size())
+    size = getattr(value, "nbytes", None)
     return size if isinstance(size, int) else None
 
 
@@ -270,7 +276,8 @@ def description(value: Any, *, small: bool) -> dict[str, Any]:
         shape = getattr(value, "shape", None)
         if isinstance(shape, tuple) and len(shape) <= 32 and all(isinstance(each, int) for each in shape):
             about["shape"] = list(shape)
-        about["repr"] = _short_repr(value, small)
+        about |= table(value)
+        about.setdefault("repr", _short_repr(value, small))
     except Exception:  # noqa: BLE001 - these are methods of the value, which may raise anything
         about.setdefault("repr", f"<{about['type']}>")
     return about
@@ -308,6 +315,8 @@ def _holds_secret(value: Any) -> bool:
             return True
         if isinstance(each, dict):
             inner = each
+        elif is_table(each):
+            inner = dict.fromkeys(columns(each), "")
         elif isinstance(each, list | tuple | set | frozenset):
             waiting.extend(list(each)[:_ENOUGH_LOOKS] if len(each) < PLAIN_ROOM else ())
             continue

@@ -282,6 +282,8 @@ def _frames() -> Any:
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) == ("builtins", "getattr"):
                 return _of_a_zone
+            if (module, name) == ("pyarrow.lib", "_restore_array"):
+                return _of_buffers
             if name in _IN_FRAMES.get(module, ()) or (module.partition(".")[0] == "pandas" and name in _PANDAS):
                 return super().find_class(module, name)
             found = super().find_class(module, name) if module.startswith(_FRAMES) and "." not in name else None
@@ -299,6 +301,13 @@ def _of_a_zone(zone: Any, name: str) -> Any:
     return getattr(zone, name)
 
 
+def _of_buffers(told: Any) -> Any:
+    """An array of Arrow's, which reads where its buffers say: nothing is done with one before it was looked through."""
+    made = getattr(importlib.import_module("pyarrow.lib"), "_restore_array")(told)  # noqa: B009 - it has no types
+    made.validate(full=True)
+    return made
+
+
 _FRAMES = (
     "pandas.core.frame", "pandas.core.series", "pandas.core.internals.", "pandas.core.indexes.", "pandas.core.arrays.",
     "pandas.core.dtypes.", "pandas._libs.internals", "pandas._libs.arrays", "pandas._libs.tslibs.",
@@ -311,6 +320,11 @@ _PANDAS = (
     "Int8Dtype", "Int16Dtype", "Int32Dtype", "Int64Dtype", "UInt8Dtype", "UInt16Dtype", "UInt32Dtype", "UInt64Dtype",
     "Float32Dtype", "Float64Dtype", "DatetimeArray", "TimedeltaArray", "PeriodArray", "IntervalArray", "SparseArray",
     "StringArray", "BooleanArray", "IntegerArray", "FloatingArray", "NumpyExtensionArray", "ArrowDtype",
+    "ArrowStringArray", "ArrowExtensionArray",
+)  # fmt: skip
+_ARROW = (
+    "type_for_alias", "py_buffer", "chunked_array", "field", "list_", "large_list", "struct", "map_", "dictionary",
+    "timestamp", "time32", "time64", "duration", "binary", "decimal128", "decimal256",
 )  # fmt: skip
 _NUMPY = ("_reconstruct", "scalar", "_frombuffer")
 _IN_FRAMES = {
@@ -323,6 +337,7 @@ _IN_FRAMES = {
     "pytz": ("_UTC", "_p"),
     "dateutil.tz.tz": ("tzutc", "tzlocal", "tzoffset"),
     "numpy": ("ndarray", "dtype"),
+    "pyarrow.lib": _ARROW,
     "numpy.core.multiarray": _NUMPY,
     "numpy._core.multiarray": _NUMPY,
     "numpy.core.numeric": _NUMPY,
@@ -332,16 +347,20 @@ _IN_FRAMES = {
 
 def _polars(value: Any) -> dict[str, Any]:
     buffer = io.BytesIO()
-    frame = value if hasattr(value, "write_ipc") else value.to_frame()
-    frame.write_ipc(buffer)
-    return {"$polars": [type(value).__name__, _text(buffer.getvalue())]}
+    name = type(value).__name__
+    frame = value if name == "DataFrame" else value.to_frame() if name == "Series" else value.collect()
+    try:
+        frame.write_ipc(buffer)
+    except Exception as error:
+        raise Refused(value, str(error)) from error
+    return {"$polars": [name, _text(buffer.getvalue())]}
 
 
 def _from_polars(held: list[str]) -> Any:
     polars = importlib.import_module("polars")
 
     frame = polars.read_ipc(io.BytesIO(base64.b64decode(held[1])))
-    return frame.to_series() if held[0] == "Series" else frame
+    return frame.to_series() if held[0] == "Series" else frame.lazy() if held[0] == "LazyFrame" else frame
 
 
 def _arrow(value: Any) -> dict[str, Any]:
@@ -390,6 +409,7 @@ _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "pandas.Series": lambda value: {"$pandas": [sys.modules["pandas"].__version__, _pickled(value)]},
     "pandas.Timestamp": lambda value: {"$pandas": [sys.modules["pandas"].__version__, _pickled(value)]},
     "polars.DataFrame": _polars,
+    "polars.LazyFrame": _polars,
     "polars.Series": _polars,
     "pyarrow.Table": _arrow,
 }
@@ -730,6 +750,8 @@ def _called(told: dict[str, Any]) -> Any:
         except ImportError as error:
             words = (error, told["component"], "%d.%d" % sys.version_info[:2])
             text = "%s; component %r needs it where it runs, on Python %s" % words
+            if told.get("needs") and (error.name or "").partition(".")[0] in ("lokki", "twingraph"):
+                text += ": " + told["needs"]
             raise type(error)(text, name=error.name) from None
         value = function(*args, **kwargs)
         if hasattr(value, "__await__"):

@@ -38,7 +38,8 @@ class Served:
 
 @frozen
 class Catalog:
-    """What can be called for: components by name, each with `description`, `kind`, `platform` and `inputs`.
+    """What can be called for: components by name, each with `description`, `kind`, `platform`, `inputs`, and
+    what is known of its `settings`.
 
     `files` are those that could be imported, and define all of `workflows`.
     """
@@ -84,28 +85,21 @@ def circle(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[str]:
     return list(waiting)
 
 
-def described(component: Any) -> dict[str, Any]:
-    """What the catalog says of a component, function or class."""
+def described(component: Any, name: str = "") -> dict[str, Any]:
+    """What the catalog says of a component, function or class that has this name."""
     from twingraph.base import BaseComponent
+    from twingraph.components.built_in import BuiltIn
     from twingraph.decorators import Component
+    from twingraph.schemas import inputs_of
 
+    told = (inspect.getdoc(component) or "").strip().split("\n\n")[0]
+    about = {"description": told, "kind": "function", "platform": "local"}
     if isinstance(component, type) and issubclass(component, BaseComponent):
-        kind, fn, platform = "class", component.execute, dict(component.placement).get("platform", "local")
-    elif isinstance(component, Component):
-        kind, fn, platform = "function", component.fn, component.placement.platform
-    else:
-        kind, fn, platform = "function", component, "local"
-    told = inspect.getdoc(component) or ""
-    return {"description": told.strip().split("\n\n")[0], "kind": kind, "platform": platform, "inputs": inputs_of(fn)}
-
-
-def inputs_of(fn: Any) -> dict[str, Any]:
-    """A JSON schema of the parameters of a function."""
-    from lokki.errors import LokkiError
-    from lokki.params import describe, json_schema
-
-    try:
-        parameters = describe(fn)
-        return dict(json_schema([each for each in parameters if each.name not in ("self", "parent_hash")]))
-    except (LokkiError, ValueError, TypeError):  # what it takes cannot be told
-        return {"type": "object"}
+        about |= {"kind": "class", "platform": dict(component.placement).get("platform", "local")}
+        if issubclass(component, BuiltIn):
+            also = {"alias_of": component.__name__} if name and name != component.__name__ else {}
+            return {**about, **component.schema(), **also}
+        return {**about, "inputs": inputs_of(component.execute)}
+    if isinstance(component, Component):
+        return {**about, "platform": component.placement.platform, "inputs": inputs_of(component.fn)}
+    return {**about, "inputs": inputs_of(component)}

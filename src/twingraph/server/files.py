@@ -14,7 +14,8 @@ from lokki.frozen import frozen
 from twingraph.loading import Runnable, load
 from twingraph.pipelines import Pipeline
 from twingraph.registry import list_components
-from twingraph.server.catalog import Catalog, Served, described, inputs_of
+from twingraph.schemas import inputs_of
+from twingraph.server.catalog import Catalog, Served, described
 
 
 @frozen
@@ -70,7 +71,7 @@ def imported(paths: Iterable[str]) -> Files:
                 continue
             runnable[id] = each
             told.append(_served(id, each, path))
-    known = {name: described(each) for name, each in {**list_components(), **components}.items()}
+    known = {name: described(each, name) for name, each in {**list_components(), **components}.items()}
     return Files(runnable, components, Catalog(known, tuple(told), tuple(whole)), tuple(broken))
 
 

@@ -3,64 +3,16 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
+from tests.twingraph.components.greeting import Greeter, Loud
 from twingraph import Workflow, component, pipeline
-from twingraph.components.built_in import BuiltIn, needed
+from twingraph.components.built_in import needed
 from twingraph.errors import ComponentError, MissingLibraryError
 
-
-class Greeter(BuiltIn):
-    """Greets.
-
-    Args:
-        style: how it is done.
-        times: how often.
-    """
-
-    extra = "greetings"
-
-    def __init__(
-        self,
-        config: Mapping[str, Any] | None = None,
-        *,
-        style: Literal["short", "long"] = "short",
-        times: int = 1,
-        api_key: str | None = None,
-    ) -> None:
-        super().__init__(config)
-        self.style = style
-        self.times = times
-        self.api_key = api_key
-
-    def execute(self, name: str, mark: str = "!") -> dict[str, Any]:
-        """Greet somebody.
-
-        Args:
-            name: who is greeted,
-                by name.
-            mark: what it ends with.
-        """
-        word = "Hi" if self.style == "short" else "Good day"
-        return {"said": [f"{word} {name}{mark}"] * self.times, "key": self.revealed(self.api_key)}
-
-
 LOOSE: Any = Greeter  # as a caller without a type checker has it
-
-
-class Loud(Greeter):
-    """Greets louder."""
-
-    def __init__(self, config: Mapping[str, Any] | None = None, *, louder: int = 1) -> None:
-        super().__init__(config)
-        self.louder = louder
-
-    def execute(self, name: str, mark: str = "!") -> dict[str, Any]:
-        """Greet somebody loudly."""
-        return super().execute(name.upper(), mark * (self.louder + 1))
 
 
 def test_settings_are_given_by_name_or_as_a_dict_and_inputs_may_have_defaults_there() -> None:
@@ -138,6 +90,6 @@ def test_it_is_a_node_of_workflows_and_of_pipelines() -> None:
 
 
 def test_a_missing_library_is_an_error_that_says_what_to_install() -> None:
-    why = r"^Greeter needs no_such_library, which is not installed: pip install 'lokki-twingraph\[greetings\]'\.$"
+    why = r"^Greeter needs no_such_library, which is not installed: pip install 'lokki-twingraph\[transform\]'\.$"
     with pytest.raises(MissingLibraryError, match=why), needed(Greeter.extra, "Greeter"):
         import no_such_library  # type: ignore[import-not-found]  # noqa: F401
