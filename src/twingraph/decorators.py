@@ -129,9 +129,11 @@ class Component:
     def code_identity(self) -> tuple[str, bool]:
         """What changes when the code does, and whether that can be relied on.
 
-        What a closure or an instance holds may change from call to call.
+        What a closure or an instance holds may change from call to call, unless the instance says that it does not.
         """
-        changes = self.cache or getattr(self.fn, "__closure__", None) or getattr(self.fn, "__self__", None) is not None
+        owner = getattr(self.fn, "__self__", None)
+        changes = self.cache or getattr(self.fn, "__closure__", None) or owner is not None
+        changes = changes and not getattr(owner, "unchanging", False)
         if self._code is None or changes:  # with a cache, also the functions that it uses
             made, sure = sure_fingerprint(self.fn)
             self._code = made.hex(), sure

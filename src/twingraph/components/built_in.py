@@ -31,6 +31,7 @@ from lokki.errors import nearest
 from lokki.kinds import expected
 from lokki.params import Parameter, describe
 from twingraph.base import BaseComponent
+from twingraph.decorators import component_of
 from twingraph.errors import ComponentError, ComponentTypeError, MissingLibraryError
 from twingraph.executions.secrets import HIDDEN, is_secret, veiled
 from twingraph.revealing import SCHEME, revealed
@@ -48,6 +49,7 @@ class BuiltIn(BaseComponent):
     """
 
     extra: ClassVar[str] = ""
+    unchanging: ClassVar[bool] = True  # see `Component.code_identity`
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         """Nothing is left to do: `made` below keeps the configuration, before a subclass sees its part of it."""
@@ -71,6 +73,13 @@ class BuiltIn(BaseComponent):
         inputs = self._given(args, kwargs)
         self.validate_inputs(**inputs)
         return self.execute(**inputs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it where it is placed; returns a result as any component does."""
+        made = vars(self).get("_component")
+        if made is None:
+            made = vars(self)["_component"] = component_of(self)
+        return made(*args, **kwargs)
 
     def revealed(self, value: Any) -> Any:
         """The value with secrets in place of references such as `secret://NAME`; for a setting, as it is used."""
