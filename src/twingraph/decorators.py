@@ -112,7 +112,10 @@ class Component:
     @cached_property
     def signature(self) -> inspect.Signature:
         """What it can be called with."""
-        return inspect.signature(self.instance.execute if self.instance else self.fn)
+        if self.instance is None:
+            return inspect.signature(self.fn)
+        told: inspect.Signature | None = getattr(self.instance, "__signature__", None)  # with defaults of its own
+        return told or inspect.signature(self.instance.execute)
 
     @cached_property
     def source(self) -> str:

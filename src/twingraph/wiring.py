@@ -2,7 +2,8 @@
 
 By the parameter's name, in this order: what other nodes give, `inputs["node.parameter"]`, `inputs["parameter"]`, the
 node's configuration, the default. A connection that names an output and an input joins exactly these. One that does not
-hands over all outputs by their names; one that is left over then fills the one parameter that still needs a value.
+hands over all outputs by their names; one that is left over, or the table among several, then fills the one parameter
+that still needs a value.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from twingraph.results import Outputs, Result
 
 GENERIC: tuple[Any, ...] = ("output", "input", "outputs", "inputs", "", None)
 """Words for an output or input that mean none in particular."""
+
+TABLES = ("data", "rows")
+"""What outputs are called that hold a table; what stands beside them tells of it."""
 
 _FREE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
@@ -90,6 +94,8 @@ def filled(
         else:
             left[name] = value
     needed = [name for name, each in known.items() if name not in given and each.default is inspect.Parameter.empty]
+    if len(left) > 1:
+        left = {name: value for name, value in left.items() if name in TABLES}
     if len(left) == 1 and len(needed) == 1:
         given[needed[0]] = next(iter(left.values()))
     return given

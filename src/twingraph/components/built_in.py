@@ -24,7 +24,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from lokki.conversion import Mismatch, convert
 from lokki.errors import nearest
@@ -37,7 +37,25 @@ from twingraph.executions.secrets import HIDDEN, is_secret, veiled
 from twingraph.revealing import SCHEME, revealed
 from twingraph.schemas import described, settings_of, told_of
 
+Make = TypeVar("Make", bound=Callable[..., None])
+
 DISTRIBUTION = "lokki-twingraph"
+
+
+def _configured(make: Make) -> Make:
+    """The constructor of a class, which takes its settings by name and from a dict."""
+    own = [each.name for each in settings_of(make)]
+
+    @functools.wraps(make)
+    def made(self: Any, config: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        given = {**_a_mapping(self, config), **settings}
+        if "config" not in vars(self):  # and not called by the constructor of a subclass
+            given = _checked(self, given)
+            vars(self)["config"] = given
+        rest = {name: value for name, value in given.items() if name not in own}
+        make(self, rest, **{name: given[name] for name in own if name in given})
+
+    return cast("Make", made)
 
 
 class BuiltIn(BaseComponent):
@@ -51,8 +69,9 @@ class BuiltIn(BaseComponent):
     extra: ClassVar[str] = ""
     unchanging: ClassVar[bool] = True  # see `Component.code_identity`
 
+    @_configured
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """Nothing is left to do: `made` below keeps the configuration, before a subclass sees its part of it."""
+        """Nothing is left to do: the configuration was kept before a subclass sees its part of it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -67,6 +86,13 @@ class BuiltIn(BaseComponent):
             if is_secret(name):
                 held["writeOnly"] = True
         return {"settings": settings, "inputs": described(_inputs(cls).values(), _told(cls, "execute"))}
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What it can be called with: what the configuration has needs not be given."""
+        known, own = inspect.signature(self.execute).parameters, self.config
+        told = [each.replace(default=own[name]) if name in own else each for name, each in known.items()]
+        return inspect.Signature(told, __validate_parameters__=False)  # one that is needed may follow one that is not
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs and do the work, here; this is what a platform calls."""
@@ -101,7 +127,7 @@ class BuiltIn(BaseComponent):
     def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name, of their types; one that is missing comes from the configuration."""
         known = _inputs(type(self))
-        given = {name: value for name, value in self.config.items() if name in known}
+        given = {name: self.revealed(value) for name, value in self.config.items() if name in known}
         given |= {**dict(zip(known, args, strict=False)), **kwargs}
         if len(args) > len(known):
             raise ComponentTypeError(f"{_name(self)} takes {len(known)} inputs, not {len(args)}.")
@@ -123,22 +149,6 @@ def needed(extra: str, name: str = "") -> Iterator[None]:
         raise MissingLibraryError(
             f"{who} {error.name}, which is not installed: pip install '{DISTRIBUTION}[{extra}]'."
         ) from error
-
-
-def _configured(make: Any) -> Any:
-    """The constructor of a class, which takes its settings by name and from a dict."""
-    own = [each.name for each in settings_of(make)]
-
-    @functools.wraps(make)
-    def made(self: Any, config: Mapping[str, Any] | None = None, **settings: Any) -> None:
-        given = {**_a_mapping(self, config), **settings}
-        if "config" not in vars(self):  # and not called by the constructor of a subclass
-            given = _checked(self, given)
-            vars(self)["config"] = given
-        rest = {name: value for name, value in given.items() if name not in own}
-        make(self, rest, **{name: given[name] for name in own if name in given})
-
-    return made
 
 
 def _a_mapping(instance: BuiltIn, config: Any) -> Mapping[str, Any]:

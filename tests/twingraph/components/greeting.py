@@ -53,3 +53,11 @@ class Loud(Greeter):
     def execute(self, name: str, mark: str = "!") -> dict[str, Any]:
         """Greet somebody loudly."""
         return super().execute(name.upper(), mark * (self.louder + 1))
+
+
+class Saver(BuiltIn):
+    """Tells what it would save."""
+
+    def execute(self, path: str, data: Any) -> dict[str, Any]:
+        """Tell it."""
+        return {"saved": data, "path": path}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from typing import Any
 
 import pytest
 
-from tests.twingraph.components.greeting import Greeter, Loud
+from tests.twingraph.components.greeting import Greeter, Loud, Saver
 from twingraph import Workflow, component, pipeline
 from twingraph.components.built_in import needed
 from twingraph.errors import ComponentError, MissingLibraryError
@@ -93,3 +94,19 @@ def test_a_missing_library_is_an_error_that_says_what_to_install() -> None:
     why = r"^Greeter needs no_such_library, which is not installed: pip install 'lokki-twingraph\[transform\]'\.$"
     with pytest.raises(MissingLibraryError, match=why), needed(Greeter.extra, "Greeter"):
         import no_such_library  # type: ignore[import-not-found]  # noqa: F401
+
+
+def test_what_the_configuration_has_needs_no_other_value() -> None:
+    @component
+    def source() -> dict[str, Any]:
+        return {"rows": [{"a": 1}], "row_count": 1, "columns": ["a"]}
+
+    flow = Workflow("save")
+    flow.add_component("source", source)
+    flow.add_component("save", Saver, config={"path": "out"})
+    flow.connect("source", "save")
+    assert flow.run().outputs == {"saved": [{"a": 1}], "path": "out"}
+
+    made = Saver({"path": "secret://PLACE"})
+    assert str(inspect.signature(made)) == "(path: 'str' = 'secret://PLACE', data: 'Any')"
+    assert component(made).by_place({"data": 1}) == ((), {"data": 1})
