@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_ROOMS: dict[str, tuple[str, ...]] = {}
+_ROOMS: dict[str, tuple[str, ...]] = {"transform": ("DataTransform",)}
 
-__all__: list[str] = []
+__all__ = ["DataTransform"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,8 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
     "%": operator.mod, "**": operator.pow,
 }  # fmt: skip
+_TRUTHS = {*_COMPARISONS, "and", "or", "not", "in", "is_null", "is_not_null"}
+"""What is true or false whatever it is applied to; a mistake that only Polars sees is found when the whole is tried."""
 _INSTANTS = {"date", "datetime", "timestamp"}
 
 
@@ -98,13 +100,14 @@ class _Meaning:
 
     def called(self, node: Call) -> Typed:
         """A call, made and checked."""
+        import polars as pl
         from polars.exceptions import PolarsError
 
         try:
             value = self.apply(node)
             self.made.append((node, value))
-            if self.frame is None:
-                return Typed(value, None)
+            if self.frame is None or node.name in _TRUTHS:
+                return Typed(value, None if self.frame is None else pl.Boolean())
             (dtype,) = self.frame.select(value.alias("x")).collect_schema().dtypes()
         except ExpressionError:
             raise
