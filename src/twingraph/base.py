@@ -45,6 +45,10 @@ class BaseComponent:
         """Do the work, and return a dict of outputs."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it does: give it a method execute().")
 
+    def usage_of(self, outputs: Mapping[str, Any]) -> Mapping[str, float]:
+        """What a call used besides time and memory, by name, as its outputs tell: it is recorded with the call."""
+        return {}
+
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs and do the work, here; this is what a platform calls."""
         bound = inspect.signature(self.execute).bind_partial(*args, **kwargs)  # what is missing is told by the check

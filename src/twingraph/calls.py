@@ -281,7 +281,7 @@ class Call:
                 reused,
                 hash=self.hash,
                 outputs=given,
-                usage=self._usage,
+                usage=self._usage if reused else {**self._usage, **self.component.usage_of(given)},
                 at=time.time(),
             )
             around.tell(finished)

@@ -128,6 +128,11 @@ class Component:
         owner = getattr(self.fn, "__self__", None)
         return owner if isinstance(owner, Instance) else None
 
+    def usage_of(self, given: Mapping[str, Any]) -> Mapping[str, float]:
+        """What a call that gave these outputs used besides time and memory."""
+        tells = getattr(self.instance, "usage_of", None)
+        return tells(given) if callable(tells) else {}
+
     @property
     def code_identity(self) -> tuple[str, bool]:
         """What changes when the code does, and whether that can be relied on.

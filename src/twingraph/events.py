@@ -92,7 +92,7 @@ class NodeLogged:
 class NodeFinished(StepFinished):
     """A call is done; `reused` says that a recorded result was taken. `usage` has what it used, where that is known.
 
-    In `usage`: `cpu_seconds`, `peak_memory_bytes`.
+    In `usage`: `cpu_seconds`, `peak_memory_bytes`, and what the component says (`BaseComponent.usage_of`).
     """
 
     hash: str = ""

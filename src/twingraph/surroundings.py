@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +39,9 @@ class _Lines:
     def record(self, level: str, message: str) -> None:
         self._logged = message
         self._log(level, message)
+
+    def tell(self, level: str, line: str) -> None:
+        self._log(level, line)
 
     def close(self) -> None:
         for level, rest in self._open.items():
@@ -141,6 +144,52 @@ def logged(log: Log) -> Iterator[None]:
         lines.close()
         _lines.reset(token)
         _stand_ins.take()
+
+
+def tell(level: str, line: str) -> None:
+    """A line for the log of the call that runs here, and for nobody else."""
+    lines = _lines.get()
+    if lines is not None:
+        lines.tell(level, line)
+
+
+class Waiting:
+    """Whether anybody waits for a call that runs in a thread, which goes on when nobody does."""
+
+    __slots__ = ("_tasks", "left")
+
+    def __init__(self) -> None:
+        self.left = False
+        self._tasks: list[Callable[[], None]] = []
+
+    def leave(self) -> None:
+        """Nobody waits any more: run what wants to know."""
+        self.left = True
+        for each in tuple(self._tasks):
+            each()
+
+    @contextmanager
+    def told(self, task: Callable[[], None]) -> Iterator[None]:
+        """Inside, the task is run when nobody waits any more; it may be run twice."""
+        self._tasks.append(task)
+        try:
+            if self.left:
+                task()
+            yield
+        finally:
+            self._tasks.remove(task)
+
+
+waiting: ContextVar[Waiting | None] = ContextVar("waiting", default=None)
+"""Of the call that runs in this thread."""
+
+
+@contextmanager
+def when_left(task: Callable[[], None]) -> Iterator[None]:
+    """Inside, the task is run from another thread when nobody waits for this call any more, so that it can end."""
+    call = waiting.get()
+    with call.told(task) if call is not None else nullcontext():
+        yield
 
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})

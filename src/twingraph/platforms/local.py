@@ -1,7 +1,7 @@
 """Calls in threads of this process, so that closures, prints and breakpoints work as in any function.
 
 The caller waits for the thread until the deadline; a thread cannot be ended, so one that takes longer is left behind
-and goes on, and its result is dropped. With `config={"isolate": True}` the call runs in a child process that is ended.
+and goes on, and its result is dropped. What runs in it can ask to be told of that (`surroundings.when_left`). With `config={"isolate": True}` the call runs in a child process that is ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lokki.pools import Threads
 from lokki.runtime.invoke import settled
 from twingraph.placed import unheard
 from twingraph.platforms.base import Outcome, Placed, Platform, Raised, Returned
-from twingraph.surroundings import environment, logged
+from twingraph.surroundings import Waiting, environment, logged, waiting
 
 _MOST = 100_000
 _NOTHING = nullcontext()
@@ -78,20 +78,22 @@ class _Job:
     def __init__(self, call: Placed) -> None:
         self._call = call
         self._outcome: Outcome | None = None
-        self._left = False
+        self._waiting = Waiting()
         self._running = threading.Lock()
         self._running.acquire()
 
     def run(self) -> None:
         call = self._call
         started = time.thread_time()
+        outer = waiting.set(self._waiting)
         try:
             with _NOTHING if call.log is unheard and not call.placement.environment else self._around(call):
                 outcome: Outcome = Returned(settled(call.fn(*call.args, **call.kwargs)))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits must hear of it
             trace = error.__traceback__
             outcome = Raised(error.with_traceback(trace.tb_next if trace else None))
-        if not self._left:
+        waiting.reset(outer)
+        if not self._waiting.left:
             call.usage({"cpu_seconds": time.thread_time() - started})
         self._outcome = outcome
         self._running.release()
@@ -109,13 +111,13 @@ class _Job:
         return self._outcome
 
     def cancel(self) -> None:
-        self._left = True
+        self._waiting.leave()
 
     def clear(self) -> None:
         self._call = None  # type: ignore[assignment]  # the thread of a call that is over may live on in a pool
 
     def _told(self, level: str, line: str) -> None:
-        if not self._left:
+        if not self._waiting.left:
             self._call.log(level, line)
 
 

@@ -1,0 +1,96 @@
+"""Connections to providers: kept for the next call, and cut when nobody waits for the answer any more.
+
+A connection serves one call at a time and is a client of its own, so that it is known which socket a call waits for:
+closing a client from another thread would not end a read that has begun, shutting down its socket does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+_KEPT = 16
+_SECONDS = 30.0  # that a connection without a call is kept open
+
+_idle: list[tuple[str, Connection]] = []
+_lock = threading.Lock()
+
+
+class Connection:
+    """One connection."""
+
+    def __init__(self) -> None:
+        import httpx
+
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_SECONDS)
+        self.client = httpx.Client(verify=_certificates(), limits=limits)
+        self.is_cut = False
+        self._stream: Any = None
+        self._lock = threading.Lock()
+
+    def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; the body of the answer is not read yet."""
+        request.extensions["trace"] = self._traced
+        return self.client.send(request, stream=True)
+
+    def cut(self) -> None:
+        """End what waits for this connection, now; from another thread."""
+        with self._lock:
+            self.is_cut = True
+            self._shut()
+
+    def _traced(self, name: str, told: dict[str, Any]) -> None:
+        stream = told.get("return_value")
+        if hasattr(stream, "get_extra_info"):
+            with self._lock:
+                self._stream = stream
+                if self.is_cut:
+                    self._shut()
+
+    def _shut(self) -> None:
+        if self._stream is not None:
+            with suppress(OSError):  # it may be closed already
+                self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def connection(base: str) -> Iterator[Connection]:
+    """A connection for one call; one that led to the same place before, where there is one."""
+    made = _taken(base) or Connection()
+    try:
+        yield made
+    finally:
+        with _lock:
+            keep = not made.is_cut and len(_idle) < _KEPT
+            if keep:
+                _idle.append((base, made))
+        if not keep:
+            made.client.close()
+
+
+def _taken(base: str) -> Connection | None:
+    with _lock:
+        for at in range(len(_idle) - 1, -1, -1):
+            if _idle[at][0] == base:
+                return _idle.pop(at)[1]
+    return None
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> Any:
+    """Whom to trust; reading that takes longer than all else that is done for a call."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+if hasattr(os, "register_at_fork"):  # the connections of a forked process are its parent's
+    os.register_at_fork(after_in_child=_idle.clear)
