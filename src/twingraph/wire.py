@@ -375,7 +375,7 @@ class Health(Body):
 
 
 class Event(Body):
-    """An event of the WebSocket: `execution:update`, `node:status`, `error`, and answers to what a client sent."""
+    """An event of the WebSocket: `execution:update`, `node:status`, `node:log`, `error`, and answers to a client."""
 
     event: str
     data: dict[str, Any]

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-_ROOMS: dict[str, tuple[str, ...]] = {"transform": ("DataTransform",)}
+_ROOMS: dict[str, tuple[str, ...]] = {
+    "llm": ("LLMPrompt",),
+    "transform": ("DataTransform",),
+}
 
-__all__ = ["DataTransform"]
+__all__ = [
+    "DataTransform",
+    "LLMPrompt",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from lokki.frozen import replace
 from twingraph.components.built_in import BuiltIn, needed
@@ -21,6 +22,10 @@ from twingraph.components.chat.template import filled
 from twingraph.executions.secrets import veiled
 
 _ANTHROPIC = ("claude", "anthropic/")
+_LEAST = {
+    "temperature": 0, "max_tokens": 1, "reask": 0, "retries": 0, "retry_delay": 0,
+    "connect_timeout": 0.001, "read_timeout": 0.001, "total_timeout": 0.001,
+}  # fmt: skip
 _ROLES = ("user", "assistant", "system", "tool")
 
 
@@ -38,12 +43,12 @@ class LLMPrompt(BuiltIn):
         structured: how a schema is told: in the provider's own way, or as instructions; auto: as the model takes it.
         reask: how often to ask again when an answer does not conform to the schema.
         retries: how often to ask again when a question does not get through.
+        retry_delay: seconds before that, doubled each time, where the provider says nothing else.
         connect_timeout: seconds that connecting may take.
         read_timeout: seconds that the provider may say nothing.
         total_timeout: seconds that all tries together may take.
         prices: of models, dollars per million tokens: `{"my-model": {"input": 1, "output": 2, "cached": 0.1}}`.
         options: what else the provider is told, in its own words.
-        headers: what else the provider gets with each request.
         cache: use the recorded answer to the same question again: True, or `{"ttl": seconds}`.
     """
 
@@ -63,12 +68,12 @@ class LLMPrompt(BuiltIn):
         structured: Literal["auto", "native", "instructions"] = "auto",
         reask: int = 0,
         retries: int = 4,
+        retry_delay: float = 0.5,
         connect_timeout: float = 10.0,
         read_timeout: float = 120.0,
         total_timeout: float = 280.0,
         prices: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
         cache: bool | dict[str, Any] = False,
     ) -> None:
         super().__init__(config)
@@ -81,12 +86,11 @@ class LLMPrompt(BuiltIn):
         self.stream = stream
         self.structured = structured
         self.reask = reask
-        self.limits = Limits(connect_timeout, read_timeout, total_timeout, retries)
+        self.limits = Limits(connect_timeout, read_timeout, total_timeout, retries, retry_delay)
         self.prices = prices
         self.options = options
-        self.headers = headers
         vars(self)["placement"] = {**self.placement, "cache": cache}
-        price_of(prices)  # what is wrong with prices is said here
+        self._check()
 
     def execute(
         self,
@@ -108,8 +112,10 @@ class LLMPrompt(BuiltIn):
             fields: what the fields of the templates hold.
         """
         with needed("llm", "LLMPrompt"):
-            import httpx  # noqa: F401 - it is used from now on
-            import jsonschema  # noqa: F401
+            import httpx  # noqa: F401 - what follows needs it
+
+            if schema is not None:
+                import jsonschema  # noqa: F401
 
         question = self._question(prompt, system, messages or [], schema, tools or [], fields)
         answer, data = self._answered(Asking(self._account(), self.limits), question)
@@ -131,6 +137,16 @@ class LLMPrompt(BuiltIn):
         return told if outputs["cost"] is None else {**told, "cost_usd": outputs["cost"]}
 
     # ---- asking
+
+    def _check(self) -> None:
+        """Say what is wrong with settings, before anything is asked."""
+        price_of(self.prices)
+        if not self.model.strip():
+            raise LLMError("LLMPrompt: setting 'model' is empty: name a model, such as 'gpt-5-mini'.")
+        for name, least in _LEAST.items():
+            value = self.config.get(name)
+            if isinstance(value, int | float) and not value >= least:
+                raise LLMError(f"LLMPrompt: setting {name!r} is {least} or more, not {value!r}.")
 
     def _question(
         self,
@@ -185,19 +201,16 @@ class LLMPrompt(BuiltIn):
 
     def _account(self) -> Account:
         provider = self._provider
-        base = self.base_url or os.environ.get(provider.base_variable) or provider.base_url
-        shown = veiled(base)
-        headers = self.revealed(self.headers or {})
+        base = _address(self.revealed(self.base_url) or os.environ.get(provider.base_variable) or provider.base_url)
         if self.api_key is not None:
-            key = self.revealed(self.api_key)
-            return Account(provider, shown if shown != base else base, key.strip(), "the setting api_key", headers)
+            return Account(provider, base, self.revealed(self.api_key).strip(), "the setting api_key")
         key = os.environ.get(provider.key_variable, "").strip()
         if not key:
             raise LLMError(
                 f"LLMPrompt has no key for {provider.label}: set {provider.key_variable}, or give "
                 "api_key='secret://NAME'; where none is needed, api_key=''."
             )
-        return Account(provider, base, key, provider.key_variable, headers)
+        return Account(provider, base, key, provider.key_variable)
 
     @property
     def _provider(self) -> Provider:
@@ -214,10 +227,23 @@ class LLMPrompt(BuiltIn):
         return name, openai.takes_no_schema(name)
 
 
+def _address(base: str) -> str:
+    try:
+        parts = urlsplit(base.strip())
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise LLMError(f"base_url is an address such as 'https://host.example/v1', not {veiled(base)!r}.")
+    return base.strip()
+
+
 def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
     role = message.get("role")
     if role not in _ROLES or not ("content" in message or "tool_calls" in message):
-        raise LLMError(f"A message is {{'role': ..., 'content': ...}} with one of {', '.join(_ROLES)}, not {message!r:.80}.")
+        raise LLMError(
+            f"A message is {{'role': ..., 'content': ...}} with one of {', '.join(_ROLES)}, not {message!r:.80}."
+        )
     if role == "tool" and "tool_call_id" not in message:
         raise LLMError(f"The result of a tool names the call that it is of, as 'tool_call_id': {message!r:.80}.")
     return message
@@ -228,7 +254,8 @@ def _called(call: ToolCall) -> dict[str, Any]:
         return {"id": call.id, "name": call.name, "arguments": json.loads(call.arguments or "{}")}
     except ValueError as error:
         raise LLMError(
-            f"The model wants tool {call.name!r} called with arguments that are no JSON ({error}): {call.arguments!r:.200}."
+            f"The model wants tool {call.name!r} called with arguments that are no JSON ({error}): "
+            f"{call.arguments!r:.200}."
         ) from None
 
 

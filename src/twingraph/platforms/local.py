@@ -1,7 +1,8 @@
 """Calls in threads of this process, so that closures, prints and breakpoints work as in any function.
 
 The caller waits for the thread until the deadline; a thread cannot be ended, so one that takes longer is left behind
-and goes on, and its result is dropped. What runs in it can ask to be told of that (`surroundings.when_left`). With `config={"isolate": True}` the call runs in a child process that is ended.
+and goes on, and its result is dropped. What runs in it can ask to be told of that (`surroundings.when_left`). With
+`config={"isolate": True}` the call runs in a child process that is ended.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 
 from tests.docker_engine import Docker as Engine
 from tests.twingraph.server.served import PIPES, Door, Served
+from twingraph.components.llm_server import Fault, LanguageModel
 
 CHAIN = ([{"id": "first", "component": "load"}, {"id": "then", "component": "total"}], [("first", "then")])
 
@@ -145,6 +146,25 @@ def test_a_subscriber_hears_of_every_step(served: Served) -> None:
         ("first", "completed", {"rows": [0, 1, 2, 3]}),
         ("then", "completed", {"total": 6}),
     ]
+    lines = [(each["data"]["node_id"], each["data"]["lines"]) for each in heard if each["event"] == "node:log"]
+    assert [(node, [line["message"] for line in told]) for node, told in lines] == [("first", ["loading 4"])]
+
+
+def test_what_a_model_says_is_heard_while_it_says_it(served: Served) -> None:
+    with LanguageModel(lambda asked: "First.\nThen it goes on and on, and never comes to an end") as model:
+        model.faults.append(Fault(events=3, silent=True))
+        config = {"model": "gpt-5", "base_url": model.url, "api_key": model.key, "prompt": "Speak, {who}"}
+        served.store("speak", [{"id": "ask", "component": "LLMPrompt", "config": config}])
+        with connect(f"{served.url.replace('http', 'ws', 1)}/ws") as talk:
+            talk.send(json.dumps({"action": "subscribe"}))
+            execution = served.ask("speak", who="goose")
+            while (told := json.loads(talk.recv(timeout=30)))["event"] != "node:log":
+                assert told["data"].get("status") not in ("completed", "failed")
+        assert (told["data"]["node_id"], told["data"]["lines"][0]["message"]) == ("ask", "First.")
+        assert model.asked[0].prompt == "Speak, goose"
+        served.http.post(f"/api/executions/{execution}/stop")
+        assert served.over(execution)["status"] == "stopped"
+        assert model.gone.wait(30)
 
 
 # ---- when something ends that should not

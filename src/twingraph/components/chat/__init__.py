@@ -1,1 +1,1 @@
-"""What `LLMPrompt` is made of: templates, the two protocols, sending and trying again, prices, and what the log hears."""
+"""What `LLMPrompt` is made of: templates, the two protocols, sending, trying again, prices, and the log."""

@@ -62,7 +62,9 @@ class Anthropic:
         blocks = told["content"]
         text = "".join(each["text"] for each in blocks if each["type"] == "text")
         calls = tuple(
-            ToolCall(each["id"], each["name"], json.dumps(each["input"])) for each in blocks if each["type"] == "tool_use"
+            ToolCall(each["id"], each["name"], json.dumps(each["input"]))
+            for each in blocks
+            if each["type"] == "tool_use"
         )
         return Answer(text, told.get("model") or "", _reason(told.get("stop_reason")), _usage(told.get("usage")), calls)
 

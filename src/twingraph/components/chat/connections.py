@@ -92,5 +92,12 @@ def _certificates() -> Any:
     return httpx.create_ssl_context()
 
 
-if hasattr(os, "register_at_fork"):  # the connections of a forked process are its parent's
-    os.register_at_fork(after_in_child=_idle.clear)
+def _begin_anew() -> None:
+    """In a forked process: the connections are its parent's, and so may be the lock."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -14,7 +14,7 @@ from lokki.frozen import frozen
 from twingraph.errors import ComponentError, TransientError
 
 _LONGEST = 500
-_TOO_LONG = re.compile(r"context.?(length|window)|maximum context|prompt is too long|too many (input )?tokens", re.I)
+_TOO_LONG = re.compile(r"context.?(length|window)|maximum context|prompt is too long|too many tokens", re.IGNORECASE)
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "credit balance")
 
 

@@ -78,7 +78,7 @@ def is_strict(schema: Json) -> bool:
 
 
 def without_limits(schema: Json) -> Json:
-    """A schema as Anthropic takes it: no limits on numbers, texts and lists, and nothing in an object but what is listed."""
+    """A schema as Anthropic takes it: no limits on numbers, texts and lists, and objects have what is listed only."""
 
     def plain(each: Json) -> Json:
         told = {key: value for key, value in each.items() if key not in _LIMITS}

@@ -24,28 +24,29 @@ from twingraph.components.chat.conversation import Answer, Json, Provider, Quest
 from twingraph.components.chat.failures import LLMError, LLMUnavailableError, Said, refused, said, short, used_up
 from twingraph.components.chat.speaking import say
 from twingraph.components.chat.sse import events
+from twingraph.executions.secrets import HIDDEN, veiled
 from twingraph.surroundings import when_left
 
 if TYPE_CHECKING:
     import httpx
 
-_FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 20.0
 _AGAIN = (408, 409, 429)
 _TROUBLE = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error", "server_error", "rate_limit_exceeded")
-_HIDDEN = "***"
+_SHORT = 3  # characters of a key that hides nothing
 
 Hear = Callable[[str], None]
 
 
 @frozen
 class Limits:
-    """How long things may take, in seconds, and how often a question that failed is asked again."""
+    """How long things may take, in seconds, and how often, and after what time, a question is asked again."""
 
     connect: float = 10.0
     read: float = 120.0
     total: float = 280.0
     retries: int = 4
+    delay: float = 0.5
 
 
 @frozen
@@ -56,14 +57,15 @@ class Account:
     base: str
     key: str = field(compare=False)  # what is not compared is not shown
     key_from: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The address, as it may be told."""
+        return veiled(self.base)
 
     def without_key(self, text: str) -> str:
         """A text that somebody else wrote, as it may be told."""
-        for each in (self.key, *self.headers.values()):
-            if len(each) > 3:
-                text = text.replace(each, _HIDDEN)
-        return text
+        return veiled(text.replace(self.key, HIDDEN) if len(self.key) > _SHORT else text)
 
 
 class _Passing(Exception):
@@ -82,6 +84,8 @@ class Asking:
         self._limits = limits
         self._end = time.monotonic() + limits.total
         self._left = threading.Event()
+        self._line: Connection | None = None
+        self._lock = threading.Lock()
 
     def ask(self, question: Question, hear: Hear) -> Answer:
         """The answer; `hear` gets its text as it comes."""
@@ -89,19 +93,20 @@ class Asking:
         told = provider.body(question, base)
         body = json.dumps(told, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
         tries = 0
-        while True:
-            try:
-                return self._once(question, body, hear)
-            except _Passing as failure:
-                tries += 1
-                self._pause(failure, tries)
+        with when_left(self._leave):
+            while True:
+                try:
+                    return self._once(question, body, hear)
+                except _Passing as failure:
+                    tries += 1
+                    self._pause(failure, tries)
 
     def _pause(self, failure: _Passing, tries: int) -> None:
         """Wait before the next try; where there is none, the error that says so."""
         why = str(failure)
         if self._left.is_set():
             raise LLMError("The call was stopped, and its connection closed.") from None
-        pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
+        pause = min(self._limits.delay * 2 ** (tries - 1), _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
         pause = failure.after if failure.after is not None else pause
         left = self._end - time.monotonic()
         if tries > self._limits.retries:
@@ -117,18 +122,31 @@ class Asking:
             raise LLMError("The call was stopped while it waited to ask again.")
 
     def _once(self, question: Question, body: bytes, hear: Hear) -> Answer:
-        with connection(self._account.base) as line, when_left(lambda: self._leave(line)), self._told(line):
-            response = line.send(self._request(line, body))
+        with connection(self._account.base) as line, self._told():
+            with self._lock:
+                self._line = line
+                if self._left.is_set():
+                    line.cut()
             try:
-                if response.status_code != 200:
-                    raise self._failure(question, response)
-                return self._answer(response, hear)
+                return self._said(question, line.send(self._request(line, body)), hear)
             finally:
-                response.close()
+                with self._lock:
+                    self._line = None  # it may serve another call from now on
 
-    def _leave(self, line: Connection) -> None:
-        self._left.set()
-        line.cut()
+    def _said(self, question: Question, response: httpx.Response, hear: Hear) -> Answer:
+        try:
+            if response.status_code != 200:
+                raise self._failure(question, response)
+            return self._answer(response, hear)
+        finally:
+            response.close()
+
+    def _leave(self) -> None:
+        """Nobody waits any more; called from another thread."""
+        with self._lock:
+            self._left.set()
+            if self._line is not None:
+                self._line.cut()
 
     def _request(self, line: Connection, body: bytes) -> httpx.Request:
         import httpx
@@ -136,7 +154,7 @@ class Asking:
         account, limits = self._account, self._limits
         left = max(self._end - time.monotonic(), 0.001)
         timeout = httpx.Timeout(min(limits.read, left), connect=min(limits.connect, left))
-        headers = {"Content-Type": "application/json", **account.provider.headers(account.key), **account.headers}
+        headers = {"Content-Type": "application/json", **account.provider.headers(account.key)}
         try:
             url = account.provider.url(account.base)
             return line.client.build_request("POST", url, content=body, headers=headers, timeout=timeout)
@@ -144,7 +162,7 @@ class Asking:
             raise LLMError(f"{self._where} cannot be asked: {self._safe(error)}.") from None
 
     @contextmanager
-    def _told(self, line: Connection) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         """What httpx raises, in a sentence."""
         import httpx
 
@@ -169,7 +187,7 @@ class Asking:
             return self._streamed(response, hear)
         text = response.read().decode("utf-8", "replace")
         told = self._json(text)
-        if "error" in told and told["error"]:
+        if told.get("error"):
             raise self._trouble(text)
         answer = self._understood(lambda: self._account.provider.answer(told), text)
         hear(answer.text)
@@ -218,7 +236,7 @@ class Asking:
         told = said(account.without_key(response.read().decode("utf-8", "replace")))
         if (status in _AGAIN or status >= 500) and not (status == 429 and used_up(told)):
             return _Passing(_busy(account.provider.label, status, told), asked_for(response.headers))
-        return refused(account.provider.label, question.model, account.base, status, told, account.key_from)
+        return refused(account.provider.label, question.model, account.place, status, told, account.key_from)
 
     def _trouble(self, text: str) -> Exception:
         """The error that comes with status 200, in a stream that had begun."""
@@ -228,7 +246,7 @@ class Asking:
 
     @property
     def _where(self) -> str:
-        return f"{self._account.provider.label} at {self._account.base}"
+        return f"{self._account.provider.label} at {self._account.place}"
 
     def _safe(self, error: Exception) -> str:
         return short(self._account.without_key(str(error))) or type(error).__name__
@@ -236,8 +254,10 @@ class Asking:
 
 def _busy(label: str, status: int, told: Said) -> str:
     message = f": {told.message}" if told.message else ""
-    return f"{label} takes no more requests for now ({status}){message}" if status == 429 else (
-        f"{label} has trouble of its own ({status}){message}"
+    return (
+        f"{label} takes no more requests for now ({status}){message}"
+        if status == 429
+        else (f"{label} has trouble of its own ({status}){message}")
     )
 
 

@@ -51,7 +51,7 @@ class Speaking:
         self._begun = ""
 
     def _say_words(self) -> None:
-        words, space, rest = self._begun.rpartition(" ")
+        words, _, rest = self._begun.rpartition(" ")
         if words.strip():
             self._say(words)
             self._begun, self._since = rest, monotonic()

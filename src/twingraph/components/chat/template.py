@@ -32,10 +32,9 @@ def _part(found: re.Match[str], template: str, fields: Mapping[str, Any], what: 
     if name is None or not name.isidentifier():
         start = max(found.start() - _AROUND, 0)
         around = template[start : found.end() + _AROUND]
-        told = f"{text} is no field" if name else f"a single {text!r}"
         raise LLMError(
-            f"The {what} has {told}, in {around!r}: a field is a name in braces, such as {{text}}; "
-            "braces that are meant are written twice, {{ and }}."
+            f"The {what} has {text!r}, which is no field, in {around!r}: a field is a name in braces, as {{text}} is, "
+            "and braces that are meant are written twice, {{ and }}."
         )
     if name not in fields:
         near = nearest(name, fields) or f"; it was given {', '.join(fields) or 'none'}."
