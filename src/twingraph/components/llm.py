@@ -19,13 +19,14 @@ from twingraph.components.chat.schemas import Mismatch, checked, conforming
 from twingraph.components.chat.sending import Account, Asking, Limits
 from twingraph.components.chat.speaking import Speaking, say
 from twingraph.components.chat.template import filled
-from twingraph.executions.secrets import veiled
+from twingraph.executions.secrets import hide, veiled
 
 _ANTHROPIC = ("claude", "anthropic/")
 _LEAST = {
     "temperature": 0, "max_tokens": 1, "reask": 0, "retries": 0, "retry_delay": 0,
     "connect_timeout": 0.001, "read_timeout": 0.001, "total_timeout": 0.001,
 }  # fmt: skip
+_TELLING = 8  # characters; a shorter key would hide much that is none
 _ROLES = ("user", "assistant", "system", "tool")
 
 
@@ -119,11 +120,13 @@ class LLMPrompt(BuiltIn):
 
         question = self._question(prompt, system, messages or [], schema, tools or [], fields)
         answer, data = self._answered(Asking(self._account(), self.limits), question)
+        calls = [_called(each) for each in answer.tool_calls]
         price = price_of(self.prices, self.model, question.model, answer.model)
         return {
             "response": answer.text,
             "data": data,
-            "tool_calls": [_called(each) for each in answer.tool_calls],
+            "tool_calls": calls,
+            "message": _as_message(answer, calls) if calls else None,
             "model": answer.model or question.model,
             "finish_reason": answer.finish_reason,
             "usage": answer.usage.told(),
@@ -203,14 +206,16 @@ class LLMPrompt(BuiltIn):
         provider = self._provider
         base = _address(self.revealed(self.base_url) or os.environ.get(provider.base_variable) or provider.base_url)
         if self.api_key is not None:
-            return Account(provider, base, self.revealed(self.api_key).strip(), "the setting api_key")
+            return Account(
+                provider, base, _key(self.revealed(self.api_key), "the setting api_key"), "the setting api_key"
+            )
         key = os.environ.get(provider.key_variable, "").strip()
         if not key:
             raise LLMError(
                 f"LLMPrompt has no key for {provider.label}: set {provider.key_variable}, or give "
                 "api_key='secret://NAME'; where none is needed, api_key=''."
             )
-        return Account(provider, base, key, provider.key_variable)
+        return Account(provider, base, _key(key, provider.key_variable), provider.key_variable)
 
     @property
     def _provider(self) -> Provider:
@@ -236,6 +241,22 @@ def _address(base: str) -> str:
     if not fine:
         raise LLMError(f"base_url is an address such as 'https://host.example/v1', not {veiled(base)!r}.")
     return base.strip()
+
+
+def _key(given: str, key_from: str) -> str:
+    """A key that can be sent; from now on it is hidden wherever it turns up in this process."""
+    key = given.strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise LLMError(f"The key from {key_from} has characters in it that no key has, such as spaces or line breaks.")
+    if len(key) >= _TELLING:
+        hide(key)
+    return key
+
+
+def _as_message(answer: Answer, calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """The answer as a message, to be given back with what its tools gave."""
+    told = {"role": "assistant", "content": answer.text, "tool_calls": calls}
+    return {**told, "blocks": list(answer.blocks)} if answer.blocks else told
 
 
 def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,6 +11,12 @@ from lokki.frozen import frozen
 OPENAI, ANTHROPIC = "/v1/chat/completions", "/v1/messages"
 _WORDS = 40
 _PIECES = 4  # words of a piece of a stream
+_GROWS = {
+    "text": ("text_delta", "text"),
+    "input": ("input_json_delta", "partial_json"),
+    "thinking": ("thinking_delta", "thinking"),
+    "signature": ("signature_delta", "signature"),
+}
 
 Json = dict[str, Any]
 
@@ -46,12 +52,13 @@ class Asked:
 
 @frozen
 class Reply:
-    """What is answered; `tool_calls` are names and arguments."""
+    """What is answered; `tool_calls` are names and arguments, `thinking` is what Anthropic's models say of it."""
 
     text: str = ""
     tool_calls: tuple[tuple[str, Json], ...] = ()
     finish_reason: str = ""
     cached_tokens: int = 0
+    thinking: str = ""
 
 
 def first_words(asked: Asked) -> str:
@@ -108,7 +115,11 @@ def openai_events(asked: Asked, reply: Reply, used: int, made: int) -> Iterator[
 
 def anthropic(asked: Asked, reply: Reply, used: int, made: int) -> Json:
     """A message."""
-    blocks: list[Json] = [{"type": "text", "text": reply.text}] if reply.text else []
+    blocks: list[Json] = []
+    if reply.thinking:
+        blocks.append({"type": "thinking", "thinking": reply.thinking, "signature": "signed"})
+    if reply.text:
+        blocks.append({"type": "text", "text": reply.text})
     blocks += [
         {"type": "tool_use", "id": f"toolu_{at}", "name": name, "input": given}
         for at, (name, given) in enumerate(reply.tool_calls)
@@ -139,13 +150,12 @@ def anthropic_events(asked: Asked, reply: Reply, used: int, made: int) -> Iterat
     yield event("message_start", message=begun)
     yield event("ping")
     for at, block in enumerate(whole["content"]):
-        text = block["type"] == "text"
-        yield event(
-            "content_block_start", index=at, content_block={**block, **({"text": ""} if text else {"input": {}})}
-        )
-        for each in _pieces(block["text"] if text else json.dumps(block["input"])):
-            delta = {"type": "text_delta", "text": each} if text else {"type": "input_json_delta", "partial_json": each}
-            yield event("content_block_delta", index=at, delta=delta)
+        empty: Json = {key: {} if key == "input" else "" for key in _GROWS if key in block}
+        yield event("content_block_start", index=at, content_block=block | empty)
+        for key in empty:
+            kind, name = _GROWS[key]
+            for each in _pieces(json.dumps(block[key]) if key == "input" else block[key]):
+                yield event("content_block_delta", index=at, delta={"type": kind, name: each})
         yield event("content_block_stop", index=at)
     yield event("message_delta", delta={"stop_reason": whole["stop_reason"]}, usage={"output_tokens": made})
     yield event("message_stop")

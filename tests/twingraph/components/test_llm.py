@@ -194,7 +194,7 @@ def test_an_answer_that_does_not_conform_is_asked_for_again(model: LanguageModel
 @pytest.mark.parametrize("name", ["gpt-5-mini", "claude-sonnet-5"])
 def test_tools_are_passed_through(model: LanguageModel, name: str, stream: bool) -> None:
     calls = (("count", {"pond": "the big one"}), ("count", {"pond": "Ü"}))
-    model.answer = lambda asked: Reply("Both.", calls) if len(model.asked) == 1 else "Five."
+    model.answer = lambda asked: Reply("Both.", calls, thinking="Two ponds.") if len(model.asked) == 1 else "Five."
     llm = prompt(model, name, stream=stream)
     made = llm(prompt="How many birds?", tools=[TOOL])
     assert [(each["name"], each["arguments"]) for each in made["tool_calls"]] == [*calls]
@@ -207,13 +207,17 @@ def test_tools_are_passed_through(model: LanguageModel, name: str, stream: bool)
         else TOOL
     )
     results = [{"role": "tool", "tool_call_id": each["id"], "content": "2"} for each in made["tool_calls"]]
-    said = {"role": "assistant", "content": made["response"], "tool_calls": made["tool_calls"]}
+    said = made["message"]
     history = [{"role": "system", "content": "Count."}, {"role": "user", "content": "How many?"}, said, *results]
     assert llm(messages=history, tools=[{**told}])["response"] == "Five."
-    sent = model.asked[1].body["messages"]
+    by_hand = {"role": "assistant", "content": made["response"], "tool_calls": made["tool_calls"]}
+    assert llm(messages=[history[1], by_hand, *results])["response"] == "Five."
+    sent, again = (each.body["messages"] for each in model.asked[1:])
+    assert again[-1] == sent[-1]
     if model.asked[1].anthropic:
         assert [each["role"] for each in sent] == ["user", "assistant", "user"]
-        assert [each["type"] for each in sent[1]["content"]] == ["text", "tool_use", "tool_use"]
+        assert [each["type"] for each in sent[1]["content"]] == ["thinking", "text", "tool_use", "tool_use"]
+        assert sent[1]["content"][0] == {"type": "thinking", "thinking": "Two ponds.", "signature": "signed"}
         assert [each["type"] for each in sent[2]["content"]] == ["tool_result", "tool_result"]
         assert model.asked[1].body["system"] == "Count."
     else:
@@ -354,6 +358,9 @@ def test_the_key_and_the_address_come_from_the_environment(
     assert LLMPrompt(model=name)(prompt="x")["model"] == name.removeprefix("anthropic/")
     monkeypatch.setenv(variable, "another-key-5678")
     with pytest.raises(LLMError, match=rf"from {variable} \(401\): Incorrect API key provided: \*\*\*\."):
+        LLMPrompt(model=name)(prompt="x")
+    monkeypatch.setenv(variable, "two\nlines")
+    with pytest.raises(LLMError, match=f"The key from {variable} has characters in it that no key has"):
         LLMPrompt(model=name)(prompt="x")
     model.key = ""
     assert LLMPrompt(model=name, api_key="")(prompt="x")["response"] == "x"

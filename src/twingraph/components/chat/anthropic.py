@@ -62,60 +62,61 @@ class Anthropic:
         blocks = told["content"]
         text = "".join(each["text"] for each in blocks if each["type"] == "text")
         calls = tuple(
-            ToolCall(each["id"], each["name"], json.dumps(each["input"]))
-            for each in blocks
-            if each["type"] == "tool_use"
+            ToolCall(each["id"], each["name"], _as_text(each["input"])) for each in blocks if each["type"] == "tool_use"
         )
-        return Answer(text, told.get("model") or "", _reason(told.get("stop_reason")), _usage(told.get("usage")), calls)
+        reason = _REASONS.get(told.get("stop_reason") or "end_turn", told.get("stop_reason"))
+        return Answer(text, told.get("model") or "", str(reason), _usage(told.get("usage")), calls, tuple(blocks))
 
     def folding(self) -> _Folding:
         """What puts a stream together."""
-        return _Folding()
+        return _Folding(self)
 
 
 class _Folding:
-    def __init__(self) -> None:
+    """Makes of a stream the body that would have come in one piece."""
+
+    _GROWS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}  # noqa: RUF012
+
+    def __init__(self, provider: Anthropic) -> None:
         self.over = False
-        self._model = ""
-        self._texts: list[str] = []
-        self._reason = ""
-        self._usage: Json = {}
-        self._calls: dict[int, dict[str, str]] = {}
+        self._provider = provider
+        self._told: Json = {"usage": {}}
+        self._blocks: dict[int, Json] = {}
+        self._inputs: dict[int, str] = {}
 
     def take(self, event: Json) -> str:
         match event.get("type"):
             case "message_start":
-                self._model = event["message"].get("model") or ""
+                self._told["model"] = event["message"].get("model")
                 self._used(event["message"].get("usage"))
-            case "content_block_start" if event["content_block"]["type"] == "tool_use":
-                block = event["content_block"]
-                self._calls[event["index"]] = {"id": block["id"], "name": block["name"], "arguments": ""}
             case "content_block_start":
-                return self._text(event["content_block"].get("text") or "")
+                self._blocks[event["index"]] = dict(event["content_block"])
+                return str(event["content_block"].get("text") or "")
             case "content_block_delta":
-                return self._delta(event["index"], event["delta"])
+                return self._grown(event["index"], event["delta"])
             case "message_delta":
-                self._reason = event["delta"].get("stop_reason") or self._reason
+                self._told["stop_reason"] = event["delta"].get("stop_reason")
                 self._used(event.get("usage"))
             case "message_stop":
                 self.over = True
         return ""
 
-    def _delta(self, index: int, delta: Json) -> str:
-        if delta["type"] == "input_json_delta" and index in self._calls:
-            self._calls[index]["arguments"] += delta["partial_json"]
-        return self._text(delta["text"] if delta["type"] == "text_delta" else "")
-
-    def _text(self, text: str) -> str:
-        self._texts.append(text)
-        return text
+    def _grown(self, index: int, delta: Json) -> str:
+        kind, block = delta["type"], self._blocks[index]
+        if kind == "input_json_delta":
+            self._inputs[index] = self._inputs.get(index, "") + delta["partial_json"]
+        elif kind in self._GROWS:
+            name = self._GROWS[kind]
+            block[name] = (block.get(name) or "") + delta[name]
+        return str(delta["text"]) if kind == "text_delta" else ""
 
     def _used(self, usage: Json | None) -> None:
-        self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
+        self._told["usage"] |= {key: value for key, value in (usage or {}).items() if value is not None}
 
     def answer(self) -> Answer:
-        calls = tuple(ToolCall(**self._calls[index]) for index in sorted(self._calls))
-        return Answer("".join(self._texts), self._model, _reason(self._reason), _usage(self._usage), calls)
+        for index, text in self._inputs.items():
+            self._blocks[index]["input"] = _as_value(text)
+        return self._provider.answer({**self._told, "content": [self._blocks[at] for at in sorted(self._blocks)]})
 
 
 def takes_no_schema(model: str) -> bool:
@@ -123,8 +124,16 @@ def takes_no_schema(model: str) -> bool:
     return re.match(r"claude-(\d|instant|(opus|sonnet)-4(-1|-0|-\d{8})?$|opus-4-1-)", model) is not None
 
 
-def _reason(told: str | None) -> str:
-    return _REASONS.get(told or "", told or "stop")
+def _as_text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _as_value(text: str) -> Any:
+    """What a tool is to be called with; as it is, where it is no JSON."""
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return text
 
 
 def _system(question: Question) -> str:
@@ -145,6 +154,8 @@ def _messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
                     told[-1]["content"].append(block)  # the results of one answer's calls come together
                 else:
                     told.append({"role": "user", "content": [block]})
+            case "assistant" if each.get("blocks"):
+                told.append({"role": "assistant", "content": each["blocks"]})
             case "assistant" if each.get("tool_calls"):
                 text = [{"type": "text", "text": each["content"]}] if each.get("content") else []
                 told.append({"role": "assistant", "content": [*text, *map(_call, each["tool_calls"])]})
@@ -156,7 +167,7 @@ def _messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
 def _call(call: Mapping[str, Any]) -> Json:
     inner = call.get("function", call)
     arguments = inner["arguments"]
-    given = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
+    given = _as_value(arguments) if isinstance(arguments, str) else arguments
     return {"type": "tool_use", "id": call["id"], "name": inner["name"], "input": given}
 
 

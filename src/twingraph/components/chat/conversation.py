@@ -2,6 +2,7 @@
 
 Messages have the form that chat completions made common: `role` is "user", "assistant", "system" or "tool"; `content`
 is a text; an assistant's `tool_calls` are `{"id", "name", "arguments"}`, and a tool's result names its `tool_call_id`.
+An assistant's `blocks` are the same message as Anthropic wrote it, which wants it back as it was.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Answer:
     finish_reason: str
     usage: Usage
     tool_calls: tuple[ToolCall, ...] = ()
+    blocks: tuple[Json, ...] = ()
 
 
 class Folding(Protocol):

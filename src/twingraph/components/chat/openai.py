@@ -115,7 +115,7 @@ def _messages(question: Question) -> list[Json]:
 
 
 def _message(message: Mapping[str, Any]) -> Json:
-    told = dict(message)
+    told = {key: value for key, value in message.items() if key != "blocks"}
     if told.get("tool_calls"):
         told["tool_calls"] = [each if "function" in each else _call(each) for each in told["tool_calls"]]
     return told

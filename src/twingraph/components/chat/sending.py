@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE = 20.0
 _AGAIN = (408, 409, 429)
 _TROUBLE = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error", "server_error", "rate_limit_exceeded")
+_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 _SHORT = 3  # characters of a key that hides nothing
 
 Hear = Callable[[str], None]
@@ -169,13 +170,15 @@ class Asking:
         label, limits = self._account.provider.label, self._limits
         try:
             yield
-        except httpx.UnsupportedProtocol as error:
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise LLMError(f"{self._where} cannot be asked: {self._safe(error)}.") from None
         except httpx.ConnectTimeout as error:
             raise _Passing(f"{self._where} took no connection within {limits.connect:g} s (connect_timeout)") from error
         except httpx.TimeoutException as error:
             raise _Passing(f"{label} said nothing for {limits.read:g} s (read_timeout)") from error
         except httpx.ConnectError as error:
+            if _CERTIFICATE in str(error):
+                raise LLMError(f"{self._where} is not who it says it is: {self._safe(error)}.") from error
             raise _Passing(f"{self._where} cannot be reached: {self._safe(error)}") from error
         except httpx.TransportError as error:
             raise _Passing(f"The connection to {label} broke: {self._safe(error)}") from error
