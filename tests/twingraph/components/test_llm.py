@@ -38,7 +38,7 @@ SCHEMA = {
     "required": ["bird", "wings"],
     "additionalProperties": False,
 }
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "count",
@@ -200,9 +200,8 @@ def test_tools_are_passed_through(model: LanguageModel, name: str, stream: bool)
     assert [(each["name"], each["arguments"]) for each in made["tool_calls"]] == [*calls]
     assert made["finish_reason"] == "tool_calls"
     told = model.asked[0].body["tools"][0]
-    inner = {**TOOL["function"]}  # type: ignore[dict-item]
     assert told == (
-        {"name": "count", "description": "Counts birds.", "input_schema": inner["parameters"]}
+        {"name": "count", "description": "Counts birds.", "input_schema": TOOL["function"]["parameters"]}
         if model.asked[0].anthropic
         else TOOL
     )

@@ -6,6 +6,7 @@ closing a client from another thread would not end a read that has begun, shutti
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
@@ -68,12 +69,14 @@ def connection(base: str) -> Iterator[Connection]:
     try:
         yield made
     finally:
+        useless = [made] if made.is_cut else []
         with _lock:
-            keep = not made.is_cut and len(_idle) < _KEPT
-            if keep:
+            if not made.is_cut:
                 _idle.append((base, made))
-        if not keep:
-            made.client.close()
+            useless += [each for _, each in _idle[:-_KEPT]]
+            del _idle[:-_KEPT]
+        for each in useless:
+            each.client.close()
 
 
 def _taken(base: str) -> Connection | None:
@@ -92,6 +95,14 @@ def _certificates() -> Any:
     return httpx.create_ssl_context()
 
 
+def close() -> None:
+    """Close what no call uses."""
+    with _lock:
+        connections, _idle[:] = [each for _, each in _idle], []
+    for each in connections:
+        each.client.close()
+
+
 def _begin_anew() -> None:
     """In a forked process: the connections are its parent's, and so may be the lock."""
     global _lock  # noqa: PLW0603
@@ -99,5 +110,6 @@ def _begin_anew() -> None:
     _idle.clear()
 
 
+atexit.register(close)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)

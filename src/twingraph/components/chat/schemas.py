@@ -86,7 +86,8 @@ def without_limits(schema: Json) -> Json:
             told.setdefault("additionalProperties", False)
         return told
 
-    return _changed(schema, plain)
+    changed: Json = _changed(schema, plain)
+    return changed
 
 
 def _is_object(schema: Json) -> bool:

@@ -192,7 +192,7 @@ class Asking:
         told = self._json(text)
         if told.get("error"):
             raise self._trouble(text)
-        answer = self._understood(lambda: self._account.provider.answer(told), text)
+        answer: Answer = self._understood(lambda: self._account.provider.answer(told), text)
         hear(answer.text)
         return answer
 
