@@ -350,7 +350,7 @@ def _polars(value: Any) -> dict[str, Any]:
     name = type(value).__name__
     frame = value if name == "DataFrame" else value.to_frame() if name == "Series" else value.collect()
     try:
-        frame.write_ipc(buffer)
+        frame.write_ipc(buffer, compression="zstd")  # it costs less than to write out what it saves
     except Exception as error:
         raise Refused(value, str(error)) from error
     return {"$polars": [name, _text(buffer.getvalue())]}
@@ -367,7 +367,8 @@ def _arrow(value: Any) -> dict[str, Any]:
     pyarrow = importlib.import_module("pyarrow")
 
     buffer = io.BytesIO()
-    with pyarrow.ipc.new_stream(buffer, value.schema) as stream:
+    packing = pyarrow.ipc.IpcWriteOptions(compression="zstd" if pyarrow.Codec.is_available("zstd") else None)
+    with pyarrow.ipc.new_stream(buffer, value.schema, options=packing) as stream:
         stream.write_table(value)
     return {"$arrow": _text(buffer.getvalue())}
 
