@@ -25,9 +25,11 @@ class BaseComponent:
     Attributes:
         config: what the instance was made with.
         placement: where instances run, as arguments of `@component`, for example `{"platform": "docker"}`.
+        unchanging: whether an instance is its configuration, and nothing that calls change.
     """
 
     placement: ClassVar[Mapping[str, Any]] = {}
+    unchanging: ClassVar[bool] = False
     __travels__: ClassVar[tuple[str, ...]] = ("__init__", "__init_subclass__", "validate_inputs", "execute", "run")
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:

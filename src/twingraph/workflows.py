@@ -21,6 +21,7 @@ from lokki.decorators import Flow
 from lokki.errors import nearest
 from lokki.frozen import replace
 from lokki.graph import FlowGraph
+from twingraph.base import BaseComponent
 from twingraph.calls import needed
 from twingraph.decorators import Component, component
 from twingraph.definition import read, written
@@ -109,7 +110,7 @@ class Workflow:
 
         Args:
             id: what the node is called; unique in the workflow.
-            component: a component, a function, a subclass of `BaseComponent`, or the name of one.
+            component: a component, a function, a subclass of `BaseComponent` or an instance, or the name of one.
             config: values for its parameters; for a class, its configuration.
             inputs: parameters that get an input of the workflow which has another name.
         """
@@ -117,7 +118,10 @@ class Workflow:
             what = f"node {id!r} takes a component or a name, not {component!r:.60}"
             raise ComponentTypeError(f"Workflow {self.name!r}: {what}.")
         where = f"Workflow {self.name!r}: node {id!r}"
-        return self.add(Node(id, component, a_dict(where, "config", config), a_dict(where, "inputs", inputs)))
+        settings = a_dict(where, "config", config)
+        if isinstance(component, BaseComponent) and component.unchanging:  # so that it can be written down
+            component, settings = type(component), {**component.config, **settings}
+        return self.add(Node(id, component, settings, a_dict(where, "inputs", inputs)))
 
     def add_map(
         self,

@@ -45,6 +45,7 @@ def shipped(workflow: Workflow) -> dict[str, Any] | None:
                 f"Workflow {workflow.name!r} calls for two components named {name!r}: give one of them another name "
                 "with @component(name=...)."
             )
+    things = {name: thing for name, thing in things.items() if not _built_in(thing)}
     if not things:
         return None
     from twingraph.shipping import ship
@@ -56,10 +57,12 @@ def _called_for(workflow: Workflow) -> Iterator[tuple[str, Any]]:
     for node in workflow.nodes:
         for each in node.each or (node.component,):
             thing = find(each) if isinstance(each, str) else each
-            if thing is not None and not _built_in(thing):
+            if thing is not None:
                 yield called(each) or node.id, thing
 
 
 def _built_in(thing: Any) -> bool:
-    """Whether every server has it."""
-    return (getattr(thing, "__module__", "") or "").startswith("twingraph.")
+    """Whether every server has it; one that is placed somewhere is another."""
+    return getattr(thing, "instance", None) is None and (getattr(thing, "__module__", "") or "").startswith(
+        "twingraph."
+    )

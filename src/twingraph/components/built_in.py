@@ -67,7 +67,7 @@ class BuiltIn(BaseComponent):
     """
 
     extra: ClassVar[str] = ""
-    unchanging: ClassVar[bool] = True  # see `Component.code_identity`
+    unchanging: ClassVar[bool] = True
 
     @_configured
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:

@@ -110,3 +110,12 @@ def test_what_the_configuration_has_needs_no_other_value() -> None:
     made = Saver({"path": "secret://PLACE"})
     assert str(inspect.signature(made)) == "(path: 'str' = 'secret://PLACE', data: 'Any')"
     assert component(made).by_place({"data": 1}) == ((), {"data": 1})
+
+
+def test_an_instance_in_a_workflow_is_written_down_as_what_it_was_made_with() -> None:
+    flow = Workflow("greet")
+    flow.add_component("greet", Greeter({"style": "long", "mark": "?"}), config={"mark": "."})
+
+    told = flow.to_dict()["definition"]["nodes"][0]
+    assert (told["component"], told["config"]) == ("Greeter", {"style": "long", "mark": "."})
+    assert flow.run(inputs={"name": "Ada"}).outputs["said"] == ["Good day Ada."]
