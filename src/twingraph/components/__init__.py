@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 _ROOMS: dict[str, tuple[str, ...]] = {
+    "database": ("DatabaseQuery",),
     "llm": ("LLMPrompt",),
     "transform": ("DataTransform",),
 }
 
 __all__ = [
     "DataTransform",
+    "DatabaseQuery",
     "LLMPrompt",
 ]
 

@@ -11,7 +11,8 @@ HIDDEN = "***"
 _NAME = re.compile(
     r"pass(word|wd|phrase)|secret|api_?key|access_?key|private_?key|credential|authorization|(^|[_-])(auth|pwd)$|token$"
 )
-_IN_URL = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
+_IN_URL = re.compile(r"(://[^/\s:@]*:)(?!\d+/)[^\s@]+(?=@)")
+_IN_QUERY = re.compile(r"([?&][\w-]*(?:pass(?:word|wd|phrase)|secret|token|api_?key)=)[^&\s\"']+", re.IGNORECASE)
 
 _named: list[str] = []
 
@@ -42,5 +43,7 @@ def veiled(text: str) -> str:
         if text.startswith("secret://"):
             return HIDDEN
         if "@" in text:
-            return _IN_URL.sub(rf"\1{HIDDEN}", text)
+            text = _IN_URL.sub(rf"\1{HIDDEN}", text)
+        if "?" in text:
+            text = _IN_QUERY.sub(rf"\1{HIDDEN}", text)
     return text
