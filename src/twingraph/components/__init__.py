@@ -7,7 +7,11 @@ Each is imported when it is first used, and the libraries that it stands on with
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twingraph.components.llm import LLMPrompt
+    from twingraph.components.transform import DataTransform
 
 _ROOMS: dict[str, tuple[str, ...]] = {
     "database": ("DatabaseQuery",),

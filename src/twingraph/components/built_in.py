@@ -85,7 +85,7 @@ class BuiltIn(BaseComponent):
         for name, held in settings["properties"].items():
             if is_secret(name):
                 held["writeOnly"] = True
-        return {"settings": settings, "inputs": described(_inputs(cls).values(), _told(cls, "execute"))}
+        return {"settings": settings, "inputs": described(describe(cls.execute)[1:], _told(cls, "execute"))}
 
     @property
     def __signature__(self) -> inspect.Signature:

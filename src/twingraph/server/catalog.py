@@ -6,7 +6,7 @@ The server itself imports no code of users; it knows of it what this says.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lokki.errors import nearest
@@ -51,7 +51,8 @@ class Catalog:
     def problems(self, definition: Mapping[str, Any], shipped: Iterable[str] = ()) -> list[str]:
         """What keeps a definition from running, a sentence each."""
         nodes = {each["id"]: each for each in definition.get("nodes", ())}
-        known = {*self.components, *shipped}
+        sent = set(shipped)
+        known = {*self.components, *sent}
         told = []
         for node in nodes.values():
             called = node.get("component") or node["id"]
@@ -59,10 +60,23 @@ class Catalog:
                 if name not in known and not node.get("code"):
                     near = nearest(name, known) or "."
                     told.append(f"Node {node['id']!r} calls for component {name!r}, which is not known here{near}")
+                elif name not in sent:
+                    told += _strangers(node, name, self.components.get(name, {}))
         for edge in definition.get("edges", ()):
             ends = (each for each in (edge["source"], edge["target"]) if each not in nodes)
             told += [f"A connection names node {each!r}, which the workflow does not have." for each in ends]
         return told
+
+
+def _strangers(node: Mapping[str, Any], name: str, about: Mapping[str, Any]) -> Iterator[str]:
+    """What a node's configuration has that its component does not know, where it tells what it knows."""
+    if "settings" not in about:
+        return
+    known = [each for part in ("settings", "inputs") for each in about[part]["properties"]]
+    for each in node.get("config") or {}:
+        if each not in known:
+            near = nearest(each, known) or f"; it knows {', '.join(known)}."
+            yield f"Node {node['id']!r}: {name} has no setting or input {each!r}{near}"
 
 
 def circle(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[str]:

@@ -34,6 +34,9 @@ def test_a_pipeline_of_a_file_runs(served: Served) -> None:
     known = {each["name"]: each for each in served.http.get("/api/components").json()["components"]}
     assert known["load"]["inputs"]["properties"]["n"]["default"] == 3
     assert known["Times"]["kind"] == "class"
+    assert known["DataTransform"]["settings"]["properties"]["operations"]["description"]
+    assert known["DataTransform"]["inputs"]["required"] == ["data"]
+    assert (known["DataTransform"]["alias_of"], known["data_transform"]["alias_of"]) == ("", "DataTransform")
 
 
 def test_what_it_cannot_be_called_with_fails_it(served: Served) -> None:
@@ -53,6 +56,21 @@ def test_a_workflow_finds_its_components_in_files_and_in_its_own_code(served: Se
     told = served.run("mixed", n=4)
     assert told["outputs"] == {"text": "12 in all"}
     assert told["node_outputs"]["double"] == {"product": 12}
+
+
+def test_components_that_come_with_the_library_are_nodes_of_stored_workflows(served: Served) -> None:
+    rows = [{"bird": "owl", "eggs": 3}, {"bird": "jay", "eggs": 5}]
+    kept = {"operations": [{"filter": "eggs > least"}], "least": 1}
+    nodes = [
+        {"id": "keep", "component": "data_transform", "config": {"operations": [{"filter": "eggs > 3"}], "data": rows}},
+        {"id": "name", "component": "DataTransform", "config": {"operations": [{"select": ["bird"]}]}},
+    ]
+    served.store("birds", nodes, [("keep", "name")])
+    assert served.run("birds")["outputs"]["data"] == [{"bird": "jay"}]
+    served.store("wrong", [{"id": "keep", "component": "DataTransform", "config": kept}], [])
+    why = "DataTransform has no setting or input 'least'; it knows operations, output, data."
+    assert served.http.get("/api/workflows/wrong").json()["warnings"] == [f"Node 'keep': {why}"]
+    assert why in served.run("wrong")["error"]["message"]
 
 
 def test_a_node_that_nobody_knows_fails_by_name(served: Served) -> None:
