@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from twingraph.components.database import DatabaseQuery
     from twingraph.components.llm import LLMPrompt
     from twingraph.components.transform import DataTransform
 
