@@ -8,7 +8,7 @@ What is the same for all databases is here; `twingraph.components.sql` has what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -105,7 +105,7 @@ class DatabaseQuery(BuiltIn):
         params: dict[str, Any] | list[Any] | None = None,
         limit: int | None = None,
         size: int = _PART,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """The rows part by part, for results that are larger than memory; a connection is in use until the last one.
 
         Args:

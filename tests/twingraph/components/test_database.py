@@ -637,6 +637,6 @@ def test_what_cannot_be_enforced_is_refused(server: str) -> None:
     DatabaseQuery(connection="sqlite+pysqlite:///base.db", read_only=False).run("CREATE TABLE t (id INTEGER)")
     for wrong, why in (({"timeout": 0}, "timeout takes seconds"), ({"pool": 0}, "pool takes a number")):
         with pytest.raises(ComponentError, match=f"^DatabaseQuery: {why}"):
-            DatabaseQuery({"connection": SQLITE, **wrong})
+            DatabaseQuery({"connection": SQLITE, **wrong})  # type: ignore[call-arg]
     with pytest.raises(ComponentError, match="limit takes a number of rows, at least 0, not -1"):
         DatabaseQuery(connection=SQLITE).run("SELECT 1", limit=-1)
