@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from tests.contracts.built_in import BuiltInContract
 from tests.twingraph.conftest import Heard
 from twingraph import Workflow, component, pipeline
 from twingraph.cli import console as twingraph
@@ -70,6 +71,26 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
     recorder = open_recorder()
     yield recorder.repository()
     recorder.close()
+
+
+class TestLLMPrompt(BuiltInContract):
+    """As every component."""
+
+    name: ClassVar[str] = "LLMPrompt"
+    libraries: ClassVar[tuple[str, ...]] = ("httpx", "jsonschema")
+    network: ClassVar[str] = "host"
+
+    @pytest.fixture
+    def settings(self, model: LanguageModel) -> dict[str, Any]:
+        return {"model": "gpt-5-mini", "base_url": model.url, "api_key": model.key, "temperature": 0}
+
+    @pytest.fixture
+    def inputs(self) -> dict[str, Any]:
+        return {"prompt": "A bird?", "schema": SCHEMA}
+
+    def check(self, outputs: Mapping[str, Any]) -> None:
+        assert outputs["data"] == {"bird": "text", "wings": 1}
+        assert outputs["usage"]["output_tokens"] == 4
 
 
 def prompt(model: LanguageModel, name: str = "gpt-5-mini", **settings: Any) -> LLMPrompt:

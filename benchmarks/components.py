@@ -1,0 +1,136 @@
+"""Measures what the built-in components cost on this machine, each beside the bare library that does the same.
+
+    python benchmarks/components.py [--rows llm] [--repeats N] [--quick]
+
+Every figure is the median of rounds, each in processes of their own, the bare library measured right after. A program
+prints what it measured: processor seconds of its own process where others take part in the work, else seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from statistics import median
+
+MILLI, MICRO, SECOND = ("ms", 1e3), ("µs", 1e6), ("s", 1.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure: the program that measures ours, the one that measures the bare library, and how it is shown."""
+
+    name: str
+    title: str
+    ours: str
+    bare: str
+    beside: str
+    unit: tuple[str, float] = SECOND
+
+
+# ---- LLMPrompt: a question to a server that answers at once, from connecting (kept) to the answer; processor time
+
+_ASKING = """
+import json, subprocess, sys, time
+command = [sys.executable, "-m", "twingraph.components.llm_server", "--port", "0"]
+server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+url = server.stderr.readline().split()[0].removeprefix("OPENAI_BASE_URL=")
+try:
+{ask}
+    ask()
+    began = time.process_time()
+    for _ in range({count}):
+        ask()
+    print((time.process_time() - began) / {count})
+finally:
+    server.terminate()
+    server.wait()
+"""
+_LLM = """
+    from twingraph.components import LLMPrompt
+    llm = LLMPrompt(model="gpt-5-mini", base_url=url, api_key="any", stream={stream})
+    def ask():
+        return llm{run}(prompt="Say this: {{text}}", text="one two three four five six seven eight")["response"]
+"""
+_HTTPX = """
+    import httpx
+    client = httpx.Client()
+    body = {{"model": "gpt-5-mini", "messages": [{{"role": "user", "content": "Say this: " + "word " * 8}}]}}
+    def ask():
+        headers = {{"Authorization": "Bearer any"}}
+        if not {stream}:
+            said = client.post(url + "/chat/completions", json=body, headers=headers).json()
+            return said["choices"][0]["message"]["content"]
+        text = ""
+        told = {{**body, "stream": True, "stream_options": {{"include_usage": True}}}}
+        with client.stream("POST", url + "/chat/completions", json=told, headers=headers) as response:
+            for line in response.iter_lines():
+                if line.startswith("data: {{"):
+                    for choice in json.loads(line[6:])["choices"]:
+                        text += choice["delta"].get("content") or ""
+        return text
+"""
+
+
+def llm(quick: bool) -> list[Row]:
+    """What LLMPrompt adds to a request."""
+
+    def program(ask: str, **told: object) -> str:
+        return _ASKING.format(ask=ask.format(**told).strip("\n"), count=50 if quick else 500)
+
+    return [
+        Row(f"llm{name}", f"LLMPrompt: {title}", program(_LLM, stream=stream, run=run),
+            program(_HTTPX, stream=stream), "httpx", MILLI)
+        for name, title, stream, run in (
+            ("", "a question, answered in one piece", False, ".run"),
+            ("-stream", "a question, answered as a stream", True, ".run"),
+            ("-call", "the same as a call of a component", True, ""),
+        )
+    ]  # fmt: skip
+
+
+PARTS = (llm,)
+
+
+def measured(program: str) -> float:
+    """What a program in a process of its own prints."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**os.environ, "TWINGRAPH_HOME": home, "TWINGRAPH_RECORD": "off"}
+        path = os.path.join(home, "program.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(program)
+        done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return float(done.stdout.split()[-1])
+
+
+def line(row: Row, repeats: int) -> str:
+    """Measure a row; a line of the table."""
+    taken = [(measured(row.ours), measured(row.bare)) for _ in range(max(repeats, 1))]
+    ours, bare = (median(each[at] for each in taken) for at in range(2))
+    shown = [f"{each * row.unit[1]:,.3g} {row.unit[0]}" for each in (ours, bare)]
+    return f"| {row.title} | {shown[0]} | {row.beside}: {shown[1]} | {ours / bare:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="", help="only the rows whose names begin like this: llm,files")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds per row (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="one round, less of it: a look, not a measure")
+    arguments = parser.parse_args()
+    rows = [row for part in PARTS for row in part(arguments.quick)]
+    wanted = tuple(each.strip() for each in arguments.rows.split(","))
+    chosen = [row for row in rows if row.name.startswith(wanted)]
+    if not chosen:
+        sys.exit(f"No row is called {arguments.rows!r}; there are {', '.join(row.name for row in rows)}.")
+    print("| what | TwinGraph | beside | ratio |\n| --- | --- | --- | --- |")
+    for row in chosen:
+        print(line(row, 1 if arguments.quick else arguments.repeats), flush=True)
+
+
+if __name__ == "__main__":
+    main()
