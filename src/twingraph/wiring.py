@@ -85,20 +85,20 @@ def filled(
     free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
     exact, loose = _given(node, wires, results, known)
     given = {**_inputs(node, inputs, known, renamed, config, free), **exact}
-    left = {}
-    for name, value in loose.items():
-        if name in exact:
-            continue
-        if name in known or free:
-            given[name] = value
-        else:
-            left[name] = value
+    given.update((name, value) for name, value in loose.items() if name in known and name not in exact)
+    left = {name: value for name, value in loose.items() if name not in known and name not in exact}
     needed = [name for name, each in known.items() if name not in given and each.default is inspect.Parameter.empty]
-    if len(left) > 1:
-        left = {name: value for name, value in left.items() if name in TABLES}
-    if len(left) == 1 and len(needed) == 1:
-        given[needed[0]] = next(iter(left.values()))
+    if len(needed) == 1 and (meant := _meant(left)):
+        given[needed[0]] = left.pop(meant)
+    if free:
+        given.update(left)
     return given
+
+
+def _meant(left: Mapping[str, Any]) -> str:
+    """Which of the outputs that are left over is the one; of several only a table is."""
+    names = list(left) if len(left) == 1 else [name for name in left if name in TABLES]
+    return names[0] if len(names) == 1 else ""
 
 
 def _given(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.twingraph.components.greeting import Greeter, Loud, Saver
 from twingraph import Workflow, component, pipeline
+from twingraph.components import DataTransform
 from twingraph.components.built_in import needed
 from twingraph.errors import ComponentError, MissingLibraryError
 
@@ -103,8 +104,9 @@ def test_what_the_configuration_has_needs_no_other_value() -> None:
 
     flow = Workflow("save")
     flow.add_component("source", source)
+    flow.add_component("sort", DataTransform().sort("a"))
     flow.add_component("save", Saver, config={"path": "out"})
-    flow.connect("source", "save")
+    flow.connect("source", "sort").connect("sort", "save")
     assert flow.run().outputs == {"saved": [{"a": 1}], "path": "out"}
 
     made = Saver({"path": "secret://PLACE"})
