@@ -17,10 +17,10 @@ TYPES = {
 """What a type may be called, and what it is in Polars; a `timestamp` is a datetime in UTC."""
 
 KINDS = {
-    "Text": "text", "Number": "a number", "Time": "a date or time", "Condition": "a condition",
-    "Many": "a list",
+    "Text": "text", "Number": "a number", "Time": "a date or time", "Condition": "a condition", "Many": "a list",
+    "Day": "a date", "Clock": "a time of day", "Span": "a span of time",
 }  # fmt: skip
-"""What an argument of a function may have to be, in words."""
+"""What an argument of a function may have to be, in words; the last three are kinds of `Time`."""
 
 
 def named_type(name: str) -> DataType:
@@ -61,36 +61,62 @@ def told(dtype: DataType) -> str:
     return f"{KINDS[kind]} ({dtype})" if kind in KINDS else str(dtype)
 
 
-def empty_of(kind: str) -> DataType | None:
+def fits(dtype: DataType, kind: str) -> bool:
+    """Whether values of a type are of a kind."""
+    import polars as pl
+
+    narrow: dict[str, type | tuple[type, ...]] = {
+        "Day": (pl.Date, pl.Datetime), "Clock": (pl.Datetime, pl.Time), "Span": pl.Duration,
+    }  # fmt: skip
+    return isinstance(dtype, narrow[kind]) if kind in narrow else kind_of(dtype) == kind
+
+
+def empty_of(kind: str) -> DataType:
     """A type that stands in for a column without any value, so that a function on it gives no value either."""
     import polars as pl
 
     stand_ins: dict[str, DataType] = {
-        "Text": pl.String(), "Number": pl.Float64(), "Time": pl.Datetime("us"), "Condition": pl.Boolean(),
-        "Many": pl.List(pl.Null()),
+        "Text": pl.String(), "Number": pl.Float64(), "Condition": pl.Boolean(), "Many": pl.List(pl.Null()),
+        "Span": pl.Duration("us"),
     }  # fmt: skip
-    return stand_ins.get(kind)
+    return stand_ins.get(kind, pl.Datetime("us"))
 
 
 def converted(value: Expr, given: DataType | None, name: str, *, strict: bool = True, pattern: str = "") -> Expr:
     """Values in another type; those that do not fit are an error when it is `strict`, and become missing otherwise.
 
     Text of dates and times is read as ISO 8601, or by a pattern of strftime. Where the given type is not known, what
-    becomes a date or time is taken for text.
+    becomes a date or time is taken for text. ValueError when no value of a type can become one of the other.
     """
     import polars as pl
 
     target = named_type(name)
+    if given is not None and not _possible(given, target):
+        raise ValueError(f"{told(given)} cannot become {name}")
     temporal = isinstance(target, pl.Date | pl.Datetime | pl.Time)
+    if isinstance(given, pl.Categorical | pl.Enum):
+        value, given = value.cast(pl.String), pl.String()
     text = isinstance(given, pl.String) or (given is None and temporal)
     if temporal and text:
         return _parsed_time(value, target, strict, pattern or None)
     if isinstance(target, pl.Boolean) and text:
-        truths = value.str.to_lowercase()
-        if strict:
-            return truths.replace_strict({"true": True, "false": False}, return_dtype=pl.Boolean)
-        return truths.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+        truths = value.str.to_lowercase().replace({"true": "1", "false": "0"})
+        return truths.cast(pl.UInt8, strict=strict).cast(pl.Boolean)
     return value.cast(target, strict=strict)
+
+
+def _possible(given: DataType, target: DataType) -> bool:
+    """Whether a value of a type may become one of another."""
+    import polars as pl
+
+    kind = kind_of(given)
+    if kind == "Null":
+        return True
+    if isinstance(target, pl.Duration):
+        return isinstance(given, pl.Duration) or given.is_integer()
+    if target.is_temporal():
+        return (kind == "Time" and not isinstance(given, pl.Duration)) or kind == "Text" or given.is_integer()
+    return kind in ("Number", "Text", "Condition") or (kind == "Time" and not isinstance(target, pl.Boolean))
 
 
 def _parsed_time(value: Expr, target: DataType, strict: bool, pattern: str | None) -> Expr:

@@ -1,8 +1,9 @@
 """The functions of the language of expressions: each a Python function from expressions of Polars to one.
 
-A signature is the documentation and the check at once. `Text`, `Number`, `Time`, `Condition`, `Many` (a list) and
-`Value` say what an argument is, `Same` that all of them are of one kind; `str`, `int` and `float` are settings, which
-are written in the expression as plain values. The first line of a docstring is what the documentation says.
+A signature is the documentation and the check at once. `Text`, `Number`, `Time` (more narrowly `Day`, `Clock`, `Span`),
+`Condition`, `Many` (a list) and `Value` say what an argument is, `Same` that all of them are of one kind, `Typed` that
+the function is told its type. `str`, `int` and `float` are settings, which are written in the expression as plain
+values. The first line of a docstring is what the documentation says.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     Text: TypeAlias = Expr
     Number: TypeAlias = Expr
     Time: TypeAlias = Expr
+    Day: TypeAlias = Expr
+    Clock: TypeAlias = Expr
+    Span: TypeAlias = Expr
     Condition: TypeAlias = Expr
     Many: TypeAlias = Expr
     Value: TypeAlias = Expr

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from twingraph.components.datatypes import KINDS, TYPES, empty_of, kind_of, told
+from twingraph.components.datatypes import KINDS, TYPES, empty_of, fits, kind_of, told
 from twingraph.components.functions import Function, Typed
 from twingraph.components.instants import instant
 from twingraph.components.syntax import Call, Column, ExpressionError, Listed, Literal, Node, offered
@@ -177,7 +177,7 @@ class _Meaning:
         if len(kinds) == 2 and not fits:
             types = " and ".join(told(each.type) for each in (first, second) if each.type is not None)
             raise self.wrong(node, f"{node.name!r} does not go with {types}.")
-        base, operand = _operand(left, first), _operand(right, second)
+        base, operand = _operand(left, _typed(first, second)), _operand(right, _typed(second, first))
         if node.name == "**" and not (isinstance(right, Literal) and type(right.value) is int and right.value >= 0):
             import polars as pl
 
@@ -264,10 +264,9 @@ class _Meaning:
         made = self.of(node)
         if made.type is None:
             return made.value
-        found = kind_of(made.type)
-        if found == "Null":
-            return made.value.cast(empty_of(kind) or pl.Null())
-        if found != kind:
+        if kind_of(made.type) == "Null":
+            return made.value.cast(empty_of(kind))
+        if not fits(made.type, kind):
             raise self.wrong(node, f"{KINDS[kind].capitalize()} is expected here, but this is {told(made.type)}.")
         if kind == "Text" and not isinstance(made.type, pl.String):
             return made.value.cast(pl.String)
@@ -303,6 +302,16 @@ def _wide(node: Node, made: Typed) -> Expr:
 
     small = made.type is not None and made.type.is_integer() and made.type not in (pl.Int64, pl.UInt64, pl.Int128)
     return made.value.cast(pl.Int64) if small else _written(node, made)
+
+
+def _typed(made: Typed, other: Typed) -> Typed:
+    """Nothing at all as nothing of the type that it is put together with: Polars computes with nothing less."""
+    import polars as pl
+
+    if made.type is None or other.type is None or kind_of(made.type) != "Null":
+        return made
+    dtype = pl.Int64() if kind_of(other.type) == "Null" else other.type
+    return Typed(made.value.cast(dtype), dtype)
 
 
 def _operand(node: Node, made: Typed) -> Expr:

@@ -13,7 +13,7 @@ from twingraph.components.functions import Typed, function
 if TYPE_CHECKING:
     from polars import Expr
 
-    from twingraph.components.functions import Condition, Number, Same, Text, Time, Value
+    from twingraph.components.functions import Clock, Condition, Day, Number, Same, Span, Text, Time, Value
 
 
 def _whole(x: Expr) -> Expr:
@@ -96,11 +96,11 @@ def substring(x: Text, start: int, length: int | None = None) -> Expr:
 
 
 @function("text")
-def concat(*x: Value) -> Expr:
+def concat(*x: Typed) -> Expr:
     """One after the other, as text."""
     import polars as pl
 
-    return pl.concat_str(x)
+    return pl.concat_str(converted(each.value, each.type, "text") for each in x)
 
 
 @function("text")
@@ -239,61 +239,61 @@ def when(condition: Condition, x: Same, *more: Same) -> Expr:
 
 
 @function("time")
-def year(x: Time) -> Expr:
+def year(x: Day) -> Expr:
     """The year."""
     return _whole(x.dt.year())
 
 
 @function("time")
-def quarter(x: Time) -> Expr:
+def quarter(x: Day) -> Expr:
     """The quarter, 1 to 4."""
     return _whole(x.dt.quarter())
 
 
 @function("time")
-def month(x: Time) -> Expr:
+def month(x: Day) -> Expr:
     """The month, 1 to 12."""
     return _whole(x.dt.month())
 
 
 @function("time")
-def week(x: Time) -> Expr:
+def week(x: Day) -> Expr:
     """The week of the year, as in ISO 8601."""
     return _whole(x.dt.week())
 
 
 @function("time")
-def day(x: Time) -> Expr:
+def day(x: Day) -> Expr:
     """The day of the month."""
     return _whole(x.dt.day())
 
 
 @function("time")
-def weekday(x: Time) -> Expr:
+def weekday(x: Day) -> Expr:
     """The day of the week, 1 (Monday) to 7."""
     return _whole(x.dt.weekday())
 
 
 @function("time")
-def hour(x: Time) -> Expr:
+def hour(x: Clock) -> Expr:
     """The hour."""
     return _whole(x.dt.hour())
 
 
 @function("time")
-def minute(x: Time) -> Expr:
+def minute(x: Clock) -> Expr:
     """The minute."""
     return _whole(x.dt.minute())
 
 
 @function("time")
-def second(x: Time) -> Expr:
+def second(x: Clock) -> Expr:
     """The second."""
     return _whole(x.dt.second())
 
 
 @function("time")
-def truncate(x: Time, every: str) -> Expr:
+def truncate(x: Day, every: str) -> Expr:
     """The start of the span it falls in: '1mo', '1w', '1d', '6h', '15m', '10s'."""
     return x.dt.truncate(every)
 
@@ -329,13 +329,13 @@ def seconds(x: Number) -> Expr:
 
 
 @function("time")
-def total_days(x: Time) -> Expr:
+def total_days(x: Span) -> Expr:
     """How many whole days a span has: `total_days(paid - ordered)`."""
     return x.dt.total_days()
 
 
 @function("time")
-def total_seconds(x: Time) -> Expr:
+def total_seconds(x: Span) -> Expr:
     """How many whole seconds a span has."""
     return x.dt.total_seconds()
 

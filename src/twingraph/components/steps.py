@@ -107,10 +107,12 @@ def cast(operation: Cast, types: Types) -> Step:
     import polars as pl
 
     known((name for name, _ in operation.columns), types)
-    made = {
-        name: converted(pl.col(name), types[name], to.removesuffix("?"), strict=not to.endswith("?"))
-        for name, to in operation.columns
-    }
+    made = {}
+    for name, to in operation.columns:
+        try:
+            made[name] = converted(pl.col(name), types[name], to.removesuffix("?"), strict=not to.endswith("?"))
+        except ValueError as problem:
+            raise Unfit(f"column {name!r}: {problem}.") from problem
     return lambda frame: frame.with_columns(**made)
 
 

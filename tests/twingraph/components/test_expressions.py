@@ -83,6 +83,8 @@ def refused(text: str, frame: pl.DataFrame = ORDERS) -> tuple[str, str]:
         ("bool(text(paid))", [True, False, None, True]),
         ("timestamp('2024-01-01T10:00:00+02:00')", [dt.datetime(2024, 1, 1, 8, tzinfo=dt.UTC)]),
         ("lower(nothing) == 'x' or not nothing", [None, None, None, None]),
+        ("nothing + 1 > 0 or 0 // nothing == 1", [None] * 4),
+        ("concat(city, ' ', `unit price`)", ["Bern 1", "Basel 2", None, "Chur 4"]),
         ("round(2.5) + round(0.125, 2)", [2.12]),
     ],
 )
@@ -119,6 +121,8 @@ def test_an_expression_means_what_it_says(text: str, values: list[Any]) -> None:
         ),
         ("'a' in city", "'in' looks into lists; for text it is contains(x, part).", "in city"),
         ("count is 3", "None is expected here after 'is' (other values are compared with ==), but there is '3'.", "3"),
+        ("hour(ordered)", "A time of day is expected here, but this is a date or time (Date).", "ordered)"),
+        ("upper(text(tags))", "A list (List(String)) cannot become text.", "text(tags))"),
         ("3x", "3x is neither a number nor a name.", "3x"),
         ("[1, 2]", "A list has its place after 'in'.", "[1, 2]"),
         ("9223372036854775808", "Whole numbers have 64 bits; write it with a point.", "9223372036854775808"),
