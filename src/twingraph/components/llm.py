@@ -17,7 +17,7 @@ from twingraph.components.chat.failures import LLMError
 from twingraph.components.chat.prices import price_of
 from twingraph.components.chat.schemas import Mismatch, checked, conforming
 from twingraph.components.chat.sending import Account, Asking, Limits
-from twingraph.components.chat.speaking import Speaking, say
+from twingraph.components.chat.speaking import Speaking, say, silent
 from twingraph.components.chat.template import filled
 from twingraph.executions.secrets import hide, veiled
 
@@ -40,7 +40,8 @@ class LLMPrompt(BuiltIn):
         api_key: the key, best as `secret://NAME`; by default `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`; empty for none.
         temperature: how much chance there is in the answer; by default, as the model has it.
         max_tokens: how long the answer may get.
-        stream: whether the answer is heard, and logged, while it is written.
+        stream: whether the answer is heard while it is written.
+        log: whether the log of the call has what the model says.
         structured: how a schema is told: in the provider's own way, or as instructions; auto: as the model takes it.
         reask: how often to ask again when an answer does not conform to the schema.
         retries: how often to ask again when a question does not get through.
@@ -66,6 +67,7 @@ class LLMPrompt(BuiltIn):
         temperature: float | None = None,
         max_tokens: int | None = None,
         stream: bool = True,
+        log: bool = True,
         structured: Literal["auto", "native", "instructions"] = "auto",
         reask: int = 0,
         retries: int = 4,
@@ -85,6 +87,7 @@ class LLMPrompt(BuiltIn):
         self.temperature = temperature
         self.max_tokens = max_tokens
         self.stream = stream
+        self.log = log
         self.structured = structured
         self.reask = reask
         self.limits = Limits(connect_timeout, read_timeout, total_timeout, retries, retry_delay)
@@ -184,7 +187,7 @@ class LLMPrompt(BuiltIn):
         """The answer, and its value where there is a schema; one that does not conform is asked for again."""
         used, again = Usage(), self.reask
         while True:
-            speaking = Speaking()
+            speaking = Speaking(say if self.log else silent)
             try:
                 answer = asking.ask(question, speaking.take)
             finally:

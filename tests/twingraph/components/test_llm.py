@@ -120,6 +120,20 @@ def test_a_prompt_is_answered(model: LanguageModel, name: str, stream: bool) -> 
     assert asked.headers["x-api-key" if asked.anthropic else "authorization"].endswith(model.key)
 
 
+def test_it_is_written_as_the_documentation_has_it(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", model.url)
+    monkeypatch.setenv("OPENAI_API_KEY", model.key)
+    names: dict[str, Any] = {"LLMPrompt": LLMPrompt, "document": "Geese honk."}
+    exec(  # as it was printed
+        """
+llm = LLMPrompt(model='gpt-4', temperature=0.7)
+response = llm(prompt="Summarize this text: {text}", text=document)
+""",
+        names,
+    )
+    assert names["response"]["outputs"]["response"] == "Summarize this text: Geese honk."
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -356,9 +370,9 @@ def test_who_is_not_there_or_says_nothing(model: LanguageModel) -> None:
 
 
 def test_all_tries_together_have_a_limit(model: LanguageModel) -> None:
-    model.answer = lambda asked: "one two three four five six"
-    with pytest.raises(LLMUnavailableError, match=r"total_timeout|took no connection|said nothing"):
-        prompt(model, total_timeout=0.001)(prompt="x")
+    model.faults.append(Fault(silent=True))
+    with pytest.raises(LLMUnavailableError, match=r"OpenAI did not answer within 0.05 s \(total_timeout\)"):
+        prompt(model, total_timeout=0.05)(prompt="x")
 
 
 # ---- keys
@@ -470,6 +484,9 @@ def test_the_log_hears_lines_and_not_tokens(model: LanguageModel, heard: Heard) 
     assert lines[:2] == ["First line.", "Second"]
     assert " ".join(lines[2:]) == long
     assert 3 < len(lines) < 12
+    heard.clear()
+    pipeline(name="quiet")(lambda: prompt(model, log=False)(prompt="Talk")).run(listen=heard)
+    assert heard.of(NodeLogged) == []
 
 
 def test_events_come_in_any_pieces() -> None:

@@ -172,10 +172,14 @@ class Asking:
             yield
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise LLMError(f"{self._where} cannot be asked: {self._safe(error)}.") from None
-        except httpx.ConnectTimeout as error:
-            raise _Passing(f"{self._where} took no connection within {limits.connect:g} s (connect_timeout)") from error
         except httpx.TimeoutException as error:
-            raise _Passing(f"{label} said nothing for {limits.read:g} s (read_timeout)") from error
+            if time.monotonic() >= self._end:
+                raise LLMUnavailableError(
+                    f"{label} did not answer within {limits.total:g} s (total_timeout)."
+                ) from error
+            if not isinstance(error, httpx.ConnectTimeout):
+                raise _Passing(f"{label} said nothing for {limits.read:g} s (read_timeout)") from error
+            raise _Passing(f"{self._where} took no connection within {limits.connect:g} s (connect_timeout)") from error
         except httpx.ConnectError as error:
             if _CERTIFICATE in str(error):
                 raise LLMError(f"{self._where} is not who it says it is: {self._safe(error)}.") from error

@@ -7,6 +7,7 @@ word when more of it comes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import monotonic
 
 from twingraph.surroundings import tell
@@ -24,10 +25,15 @@ def say(line: str, level: int = logging.INFO) -> None:
         tell(logging.getLevelName(level).lower(), line)
 
 
+def silent(_line: str) -> None:
+    """Where lines go that nobody wants."""
+
+
 class Speaking:
     """Puts the pieces of a stream together to lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._begun = ""
         self._since = 0.0
 
@@ -61,4 +67,4 @@ class Speaking:
 
     def _say(self, line: str) -> None:
         if line.strip():
-            say(line.rstrip())
+            self._tell(line.rstrip())
