@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
 
@@ -39,7 +40,7 @@ class Parameter:
     def flag(self) -> str:
         return f"--{self.name.replace('_', '-')}"
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """What it asks for: its hint, else the type of its default."""
         from lokki.kinds import kind_of, kind_of_value

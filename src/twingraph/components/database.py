@@ -95,8 +95,8 @@ class DatabaseQuery(BuiltIn):
                 return {"rows": [], "columns": [], "row_count": answer.affected}
             names = unique(answer.names)
             if ask.framed:
-                return _outputs(names, _table(answer, names, limit, ask), self.output)
-            rows = [each for part in _records(answer, names, limit, ask) for each in part]
+                return _outputs(names, _table(answer, names, ask), self.output)
+            rows = [each for part in _records(answer, names, ask) for each in part]
         return {"rows": rows, "columns": names, "row_count": len(rows)}
 
     def batches(
@@ -120,12 +120,15 @@ class DatabaseQuery(BuiltIn):
         _check_count("limit", limit, 0)
         _check_count("size", size, 1)
         place, ask = self._ask(sql, params, limit, size)
+        if ask.framed and (fast := _fast_parts(place, ask)) is not None:
+            yield from (_formed(_named_table(part)[1], self.output) for part in fast)
+            return
         with _answered(place, ask, held=False) as answer:
             names = unique(answer.names)
             if not ask.framed:
-                yield from _records(answer, names, limit, ask)
+                yield from _records(answer, names, ask)
                 return
-            for part in _tables(answer, names, limit, ask):
+            for part in _tables(answer, names, ask):
                 if part.num_rows:
                     yield _formed(part, self.output)
 
@@ -149,14 +152,13 @@ class DatabaseQuery(BuiltIn):
             raise ComponentTypeError(f"DatabaseQuery: {error}") from None
         except ComponentError as error:
             raise type(error)(f"DatabaseQuery: {error}") from None
-        limited = limit is not None
         return found, Ask(
             made,
             read_only=self.read_only,
             timeout=self.timeout,
             part=part or _PART,
-            stepwise=limited or bool(part),
-            limited=limited,
+            parted=bool(part),
+            limit=limit,
             framed=framed,
         )
 
@@ -241,6 +243,23 @@ def _veiled(place: Target, failure: Failure, ask: Ask | None) -> QueryError:
     return told(failure, f"DatabaseQuery on {place.name}", ask.bound if ask else None, ask.timeout if ask else None)
 
 
+def _fast_parts(place: Target, ask: Ask) -> Iterator[Any] | None:
+    """The tables, likewise."""
+    if place.kind != "postgres":
+        return None
+    from twingraph.components.sql import adbc
+
+    found = adbc.parts(place, ask)
+    return None if found is None else _told(place, ask, found)
+
+
+def _told(place: Target, ask: Ask, parts: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from parts
+    except Failure as failure:
+        raise _veiled(place, failure, ask) from None
+
+
 def _fast(place: Target, ask: Ask) -> Any:
     """The table, if it can be had in a faster way than row by row."""
     if place.kind != "postgres":
@@ -253,9 +272,9 @@ def _fast(place: Target, ask: Ask) -> Any:
         raise _veiled(place, failure, ask) from None
 
 
-def _parts(answer: Answer, limit: int | None, ask: Ask) -> Iterator[list[tuple[Any, ...]]]:
+def _parts(answer: Answer, ask: Ask) -> Iterator[list[tuple[Any, ...]]]:
     """The rows, as many as are wanted."""
-    left = limit
+    left = ask.limit
     while left is None or left > 0:
         rows = answer.fetch(ask.part if left is None else min(ask.part, left))
         if not rows:
@@ -264,8 +283,8 @@ def _parts(answer: Answer, limit: int | None, ask: Ask) -> Iterator[list[tuple[A
         left = None if left is None else left - len(rows)
 
 
-def _records(answer: Answer, names: list[str], limit: int | None, ask: Ask) -> Iterator[list[dict[str, Any]]]:
-    for rows in _parts(answer, limit, ask):
+def _records(answer: Answer, names: list[str], ask: Ask) -> Iterator[list[dict[str, Any]]]:
+    for rows in _parts(answer, ask):
         records = [dict(zip(names, row, strict=True)) for row in rows]
         for number, load in answer.loads.items():
             name = names[number]
@@ -274,17 +293,17 @@ def _records(answer: Answer, names: list[str], limit: int | None, ask: Ask) -> I
         yield records
 
 
-def _tables(answer: Answer, names: list[str], limit: int | None, ask: Ask) -> Iterator[Any]:
+def _tables(answer: Answer, names: list[str], ask: Ask) -> Iterator[Any]:
     """The rows as tables of Arrow."""
     import pyarrow as pa
 
     from twingraph.components.sql.arrow import table
 
     if answer.batches is None:
-        for rows in _parts(answer, limit, ask):
+        for rows in _parts(answer, ask):
             yield table(names, answer.types(), [rows])
         return
-    left = limit
+    left = ask.limit
     for batch in answer.batches(ask.part):
         if left is not None and left <= 0:
             return
@@ -293,14 +312,14 @@ def _tables(answer: Answer, names: list[str], limit: int | None, ask: Ask) -> It
         yield pa.Table.from_batches([kept]).rename_columns(names)
 
 
-def _table(answer: Answer, names: list[str], limit: int | None, ask: Ask) -> Any:
+def _table(answer: Answer, names: list[str], ask: Ask) -> Any:
     from twingraph.components.sql.arrow import table
 
     if answer.batches is None:
-        return table(names, answer.types(), _parts(answer, limit, ask))
+        return table(names, answer.types(), _parts(answer, ask))
     import pyarrow as pa
 
-    parts = list(_tables(answer, names, limit, ask))
+    parts = list(_tables(answer, names, ask))
     return pa.concat_tables(parts)
 
 

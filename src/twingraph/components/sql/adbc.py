@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from functools import lru_cache
 from importlib.util import find_spec
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from twingraph.components.sql.arrow import decimals, declared, one
@@ -28,6 +28,8 @@ from twingraph.components.sql.targets import Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 _ALIKE = frozenset(
     {"bool", "bytea", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "bpchar", "name", "time"}
@@ -49,9 +51,10 @@ _MOST_UNFIT = 1_000
 class _Unfit(Exception):
     """The common way is the one to take, for this statement `always`."""
 
-    def __init__(self, always: bool = True) -> None:
+    def __init__(self, always: bool = True, reason: str = "") -> None:
         super().__init__()
         self.always = always
+        self.reason = reason or "a value has no place in a table; cast it in the statement"
 
 
 class _Remembered:
@@ -78,18 +81,62 @@ _unfit = _Remembered()
 
 def table(target: Target, ask: Ask) -> pa.Table | None:
     """The rows as a table, or None if they have to be had in another way."""
+    return _tried(target, ask, lambda: _whole(target, ask))
+
+
+def parts(target: Target, ask: Ask) -> Iterator[pa.Table] | None:
+    """The rows as tables of `ask.part` rows, or None likewise; with a timeout, too: it would count the time between."""
+    return None if ask.timeout is not None else _tried(target, ask, lambda: _begun(_by_part(target, ask)))
+
+
+def _tried(target: Target, ask: Ask, way: Callable[[], T]) -> T | None:
     values = ask.bound.values
-    key = (target, ask.bound.text, tuple(type(each) for each in values) if isinstance(values, list) else ())
-    if target.kind != "postgres" or ask.stepwise or ask.bound.many or not ask.bound.statement.reads:
+    if ask.bound.many or not ask.bound.statement.reads or not _installed():
         return None
-    if not _installed() or key in _unfit:
+    key = (target, ask.bound.text, tuple(type(each) for each in values))
+    if key in _unfit:
         return None
     try:
-        return _table(target, ask)
+        return way()
     except _Unfit as unfit:
         if unfit.always:
             _unfit.add(key)
         return None
+
+
+def _whole(target: Target, ask: Ask) -> pa.Table:
+    with _reading(target, ask, held=True) as reader:
+        return _table(list(reader), reader.schema)
+
+
+def _by_part(target: Target, ask: Ask) -> Iterator[pa.Table]:
+    """The parts, each as soon as its rows are there; the first one comes when the statement is known to be fit."""
+    import pyarrow as pa
+
+    with _reading(target, ask, held=False) as reader:
+        yield _table([], reader.schema)
+        left = pa.Table.from_batches([], reader.schema)
+        for batch in reader:
+            left = pa.concat_tables([left, pa.Table.from_batches([batch])])
+            while left.num_rows >= ask.part:
+                yield _table(left.slice(0, ask.part).to_batches(), reader.schema)
+                left = left.slice(ask.part)
+        if left.num_rows:
+            yield _table(left.to_batches(), reader.schema)
+
+
+def _begun(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The parts, of which the first, which tells that there are some, is taken already."""
+    next(parts)
+    return _rest(parts)
+
+
+def _rest(parts: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The parts; now it is too late for another way."""
+    try:
+        yield from parts
+    except _Unfit as unfit:
+        raise Failure(unfit.reason) from None
 
 
 @lru_cache(maxsize=1)
@@ -97,24 +144,43 @@ def _installed() -> bool:
     return all(find_spec(each) is not None for each in ("adbc_driver_postgresql", "adbc_driver_manager", "pyarrow"))
 
 
-def _table(target: Target, ask: Ask) -> pa.Table:
+@contextmanager
+def _reading(target: Target, ask: Ask, held: bool) -> Iterator[pa.RecordBatchReader]:
+    """The rows as they come; a statement that is not fit is told before the first one."""
     import pyarrow as pa
     from adbc_driver_manager import Error
 
     given, began = _batch(ask.bound.values), monotonic()
     try:
-        with pools.lent(target, "adbc", lambda: _opened(target), _alive) as lent:
-            try:
-                with _cursor(lent.connection, ask) as cursor:
-                    return _read(cursor, ask, given)
-            except BaseException:
-                lent.keep = False
-                raise
+        with pools.lent(target, "adbc", lambda: _opened(target), _alive, held) as lent:
+            lent.keep = False
+            with _cursor(lent.connection, ask) as cursor:
+                _check_texts(cursor, ask)
+                cursor.execute(_limited(ask), given)
+                with cursor.fetch_record_batch() as reader:
+                    if any(_type(each) not in _KNOWN for each in reader.schema):
+                        raise _Unfit
+                    yield reader
+            lent.keep = True
     except (Error, OSError, pa.ArrowException) as error:
         state = getattr(error, "sqlstate", None) or ""
         if ask.timeout is not None and monotonic() - began >= ask.timeout:
             raise Failure("", sqlstate=state, timeout=True) from None
-        raise _Unfit(always=state.startswith("42")) from None  # what is wrong is told in the common way
+        raise _Unfit(state.startswith("42"), _said(error)) from None  # mostly it is told in the common way
+
+
+def _said(error: Any) -> str:
+    """What the server says."""
+    for name, value in getattr(error, "details", None) or ():
+        if name == b"PG_DIAG_MESSAGE_PRIMARY":
+            return str(value.decode())
+    return str(error).partition("ERROR:")[2].strip() or str(error)
+
+
+def _limited(ask: Ask) -> str:
+    """The statement, with what makes the server stop after so many rows."""
+    text = ask.bound.text
+    return text if ask.limit is None else f"SELECT * FROM ({text}\n) AS rows_of_it LIMIT {ask.limit:d}"  # noqa: S608
 
 
 def _opened(target: Target) -> Any:
@@ -191,34 +257,24 @@ def _sent(value: Any) -> Any:
     raise _Unfit
 
 
-def _read(cursor: Any, ask: Ask, given: Any) -> pa.Table:
+def _table(batches: list[Any], schema: Any) -> pa.Table:
+    """A table with the types of the common way."""
     import pyarrow as pa
 
-    text = ask.bound.text
-    if any(isinstance(each, str) for each in ask.bound.values):
-        _check_texts(cursor, text, ask.bound.values)
-    cursor.execute(text, given)
-    with cursor.fetch_record_batch() as reader:
-        fields = list(reader.schema)
-        for each in fields:
-            if _type(each) not in _KNOWN:
-                raise _Unfit
-        columns: list[list[Any]] = [[] for _ in fields]
-        for batch in reader:
-            for number, each in enumerate(batch.columns):
-                columns[number].append(_column(each, fields[number]))
-    made = [
-        one(chunks, fields[number].name)
-        if chunks
-        else pa.chunked_array([_column(_none_of(fields[number]), fields[number])])
-        for number, chunks in enumerate(columns)
-    ]
-    return pa.Table.from_arrays(made, names=[each.name for each in fields])
+    raw = pa.Table.from_batches(batches, schema)
+    made = []
+    for column, field in zip(raw.columns, schema, strict=True):
+        chunks = column.chunks or [pa.array([], field.type)]
+        made.append(one([_column(each, field) for each in chunks], field.name))
+    return pa.Table.from_arrays(made, names=schema.names)
 
 
-def _check_texts(cursor: Any, text: str, values: list[Any]) -> None:
+def _check_texts(cursor: Any, ask: Ask) -> None:
     """ADBC says that a text is one, psycopg leaves it to the server: that is alike where the server wants a text."""
-    wanted = list(cursor.adbc_prepare(text) or ())
+    values = ask.bound.values
+    if not any(isinstance(each, str) for each in values):
+        return
+    wanted = list(cursor.adbc_prepare(ask.bound.text) or ())
     for value, field in zip(values, wanted, strict=True):
         if isinstance(value, str) and _type(field) != "text":
             raise _Unfit
@@ -226,12 +282,6 @@ def _check_texts(cursor: Any, text: str, values: list[Any]) -> None:
 
 def _type(field: Any) -> str:
     return str((field.metadata or {}).get(_TYPE, b"").decode())
-
-
-def _none_of(field: Any) -> Any:
-    import pyarrow as pa
-
-    return pa.array([], field.type)
 
 
 def _column(column: Any, field: Any) -> Any:

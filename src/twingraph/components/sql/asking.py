@@ -23,8 +23,8 @@ class Ask:
         read_only: nothing may be written.
         timeout: seconds after which it is stopped.
         part: how many rows are taken at once.
-        stepwise: the rows are wanted part by part, and perhaps not all of them.
-        limited: not all of them are.
+        parted: the rows are wanted part by part, as somebody asks for them.
+        limit: how many are wanted at most.
         framed: they become a frame.
     """
 
@@ -32,9 +32,14 @@ class Ask:
     read_only: bool = False
     timeout: float | None = None
     part: int = 10_000
-    stepwise: bool = False
-    limited: bool = False
+    parted: bool = False
+    limit: int | None = None
     framed: bool = False
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether perhaps not all rows are taken, or not at once."""
+        return self.parted or self.limit is not None
 
 
 def _nothing(_: int) -> Rows:

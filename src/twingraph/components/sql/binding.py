@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from lokki.errors import nearest
-from lokki.frozen import frozen
 from twingraph.components.sql.statements import Escape, Slot, Statement, parsed, place
 from twingraph.errors import ComponentError, ComponentTypeError
 
@@ -20,7 +20,7 @@ Style: TypeAlias = Literal["dollar", "qmark", "format", "pyformat", "named", "nu
 Params: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 
 
-@frozen
+@dataclass(frozen=True)
 class Manner:
     """How a database is told of values.
 
@@ -53,7 +53,7 @@ _MARKS: Mapping[Style, Callable[[int], str]] = {
 _REPEATING = ("format", "qmark")  # each mark takes a value of its own
 
 
-@frozen
+@dataclass(frozen=True)
 class Bound:
     """What a driver is given: the text in its style, and the values; of many rows, those of each."""
 

@@ -32,7 +32,7 @@ class Postgres:
 
     def manner(self, target: Target) -> Manner:
         """How it is told of values."""
-        return Manner("dollar", arrays=True, adapt=_adapted)
+        return _MANNER
 
     def opened(self, target: Target) -> psycopg.Connection[Any]:
         """A new connection."""
@@ -113,7 +113,7 @@ def _transaction(connection: psycopg.Connection[Any], ask: Ask, by_server: bool)
         yield
         return
     begin = beginning(ask)
-    if by_server and not ask.limited:
+    if by_server and ask.limit is None:
         begin += "; SET LOCAL cursor_tuple_fraction = 1"  # it is planned for all rows, not for the first
     connection.execute(begin.encode(), prepare=False)
     try:
@@ -156,3 +156,6 @@ def _adapted(value: Any) -> Any:
 
         return Jsonb(value)
     return list(value) if isinstance(value, tuple | set | frozenset) else value
+
+
+_MANNER = Manner("dollar", arrays=True, adapt=_adapted)

@@ -43,7 +43,7 @@ class Sqlite:
 
     def manner(self, target: Target) -> Manner:
         """How it is told of values."""
-        return Manner("qmark", rows="VALUES ", adapt=_adapted)
+        return _MANNER
 
     def opened(self, target: Target) -> sqlite3.Connection:
         """A new connection."""
@@ -162,3 +162,6 @@ def _adapted(value: Any) -> Any:
             return _adapted(value.item())
         case _:
             return value
+
+
+_MANNER = Manner("qmark", rows="VALUES ", adapt=_adapted)

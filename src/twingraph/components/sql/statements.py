@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from lokki.frozen import frozen
 from twingraph.errors import ComponentError
 
 _TOKEN = re.compile(
@@ -38,7 +38,7 @@ _TEMPORARY = frozenset({"TEMP", "TEMPORARY"})
 _SHOWN = 40
 
 
-@frozen
+@dataclass(frozen=True)
 class Slot:
     """Where a value goes: the name or the number of it, and its place in the text.
 
@@ -56,7 +56,7 @@ class Slot:
     bare: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class Escape:
     """What stands for one sign of SQL that would be taken for a placeholder."""
 
@@ -65,7 +65,7 @@ class Escape:
     end: int
 
 
-@frozen
+@dataclass(frozen=True)
 class Statement:
     """One statement; `text` ends where it does, without a semicolon."""
 

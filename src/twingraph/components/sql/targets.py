@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, quote_plus
 
-from lokki.frozen import frozen
 from twingraph.errors import ComponentError
 from twingraph.executions.secrets import HIDDEN, is_secret, veiled
 
@@ -27,7 +27,7 @@ _OURS: dict[str, Kind] = {
 _MEMORY = ("", ":memory:")
 
 
-@frozen
+@dataclass(frozen=True)
 class Target:
     """A database, and in which way it is used.
 
@@ -47,19 +47,19 @@ class Target:
     read_only: bool
     pool: int
 
-    @property
+    @cached_property
     def parsed(self) -> URL:
         """The parts of the URL."""
         from sqlalchemy import make_url
 
         return make_url(self.url)
 
-    @property
+    @cached_property
     def in_memory(self) -> bool:
         """Whether the database is gone with its last connection."""
         return self.kind in ("sqlite", "duckdb") and (self.parsed.database or "") in _MEMORY
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The file, of a database that is one."""
         return os.path.abspath(self.parsed.database or "")
