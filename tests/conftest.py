@@ -13,13 +13,14 @@ from tests.docker_registry import docker_registry  # noqa: F401 - a fixture for 
 from tests.kubernetes_cluster import kubernetes, kubernetes_server  # noqa: F401 - fixtures for every test
 from tests.localstack_server import localstack, own_account  # noqa: F401 - fixtures for every test
 from tests.moto_server import aws, bucket, moto_server, relay, relay_server, s3  # noqa: F401 - fixtures for every test
-from tests.postgres_server import postgres, postgres_server  # noqa: F401 - fixtures for every test
+from tests.postgres_server import pgvector, pgvector_server, postgres, postgres_server  # noqa: F401 - fixtures for every test
 
 SERVICES = {
     "localstack": "localstack",
     "docker_engine": "docker",
     "kubernetes_server": "kubernetes",
     "postgres_server": "postgres",
+    "pgvector_server": "postgres",
 }
 """By the fixture that leads to a service the marker of the tests that use it."""
 

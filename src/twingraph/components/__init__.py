@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from twingraph.components.database import DatabaseQuery
     from twingraph.components.llm import LLMPrompt
     from twingraph.components.transform import DataTransform
+    from twingraph.components.vector_search import VectorSearch
 
 _ROOMS: dict[str, tuple[str, ...]] = {
     "database": ("DatabaseQuery",),
     "llm": ("LLMPrompt",),
     "transform": ("DataTransform",),
+    "vector_search": ("VectorSearch",),
 }
 
 __all__ = [
     "DataTransform",
     "DatabaseQuery",
     "LLMPrompt",
+    "VectorSearch",
 ]
 
 
