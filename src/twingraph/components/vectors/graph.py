@@ -17,6 +17,7 @@ from twingraph.components.vectors.values import Matrix, Metric
 NEIGHBOURS, AT_BUILDING, AT_SEARCHING = 16, 128, 256
 """How many vectors each is linked with, and how many are in view while a place is looked for."""
 _METRICS = {"cosine": "ip", "dot": "ip", "l2": "l2sq"}
+_PRECISION = {"cosine": "f16", "dot": "f32", "l2": "f32"}  # what has length one fits into half precision
 _AT_ONCE = 50_000
 
 
@@ -56,7 +57,7 @@ def _empty(dimension: int, metric: Metric) -> Any:
     with needed("vectors", "A large index"):
         from usearch.index import Index
     return Index(
-        ndim=dimension, metric=_METRICS[metric], dtype="f32", connectivity=NEIGHBOURS, expansion_add=AT_BUILDING,
+        ndim=dimension, metric=_METRICS[metric], dtype=_PRECISION[metric], connectivity=NEIGHBOURS, expansion_add=AT_BUILDING,
         expansion_search=AT_SEARCHING, enable_key_lookups=False,
     )  # fmt: skip
 
