@@ -57,8 +57,8 @@ def _empty(dimension: int, metric: Metric) -> Any:
     with needed("vectors", "A large index"):
         from usearch.index import Index
     return Index(
-        ndim=dimension, metric=_METRICS[metric], dtype=_PRECISION[metric], connectivity=NEIGHBOURS, expansion_add=AT_BUILDING,
-        expansion_search=AT_SEARCHING, enable_key_lookups=False,
+        ndim=dimension, metric=_METRICS[metric], dtype=_PRECISION[metric], connectivity=NEIGHBOURS,
+        expansion_add=AT_BUILDING, expansion_search=AT_SEARCHING, enable_key_lookups=False,
     )  # fmt: skip
 
 
