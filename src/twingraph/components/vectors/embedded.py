@@ -10,11 +10,11 @@ of 128 numbers on two cores (seconds of a processor to build, best time of a sea
     lancedb, every vector      1 s   12.2 ms   1.000   350 MB    zvec                  32 s    0.5 ms   1.000    45 MB
     lancedb, IVF_PQ           13 s    2.9 ms   0.755   350 MB    lancedb, IVF_HNSW_SQ  31 s    2.8 ms   0.993   350 MB
 
-Up to some hundred thousand vectors NumPy takes milliseconds, misses nothing, needs nothing to be built and lets a filter
-choose rows before anything is compared; faiss does the same no faster and is larger. qdrant-edge and zvec lock their
-folder to one process. sqlite-vec needs an SQLite that loads extensions, which many Pythons lack. hnswlib comes without
-wheels. It, faiss and usearch keep vectors in memory and nothing else, neither metadata nor what a crash spares: of
-these usearch maps its file, so that a process that starts has the graph at once, and all share one copy.
+Up to some hundred thousand vectors NumPy takes milliseconds, misses nothing, needs nothing to be built and lets a
+filter choose rows before anything is compared; faiss does the same no faster and is larger. qdrant-edge and zvec lock
+their folder to one process. sqlite-vec needs an SQLite that loads extensions, which many Pythons lack. hnswlib comes
+without wheels. It, faiss and usearch keep vectors in memory and nothing else, neither metadata nor what a crash
+spares: of these usearch maps its file, so that a process that starts has the graph at once, and all share one copy.
 """
 
 from __future__ import annotations
