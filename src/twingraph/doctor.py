@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 
 from lokki.errors import LokkiError
 from lokki.frozen import frozen
+from twingraph.errors import MissingLibraryError
 from twingraph.platforms.base import platform, platform_names
 from twingraph.settings import load_settings
 
@@ -26,6 +28,8 @@ def findings() -> Iterator[Finding]:
     yield Finding("python", True, f"{sys.version.split()[0]} at {sys.executable}")
     for name in platform_names():
         yield _looked(f"platform {name}", lambda name=name: platform(name).check())  # type: ignore[misc]
+    for extra, names in sorted(_built_in().items()):
+        yield _looked(f"components {extra}", lambda extra=extra, names=names: _libraries(extra, names))  # type: ignore[misc]
     yield _looked("execution graph", _graph)
     yield _looked("git", _git)
 
@@ -35,6 +39,38 @@ def _looked(name: str, look: Callable[[], str]) -> Finding:
         return Finding(name, True, look())
     except LokkiError as error:
         return Finding(name, False, str(error))
+
+
+def _built_in() -> dict[str, list[str]]:
+    """The built-in components, by what installs their libraries."""
+    from twingraph.components.built_in import BuiltIn
+    from twingraph.registry import list_components
+
+    classes = {each for each in list_components().values() if isinstance(each, type) and issubclass(each, BuiltIn)}
+    found: dict[str, list[str]] = {}
+    for each in sorted(classes, key=lambda one: one.__name__):
+        found.setdefault(each.extra, []).append(each.__name__)
+    return found
+
+
+def _libraries(extra: str, names: list[str]) -> str:
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from twingraph.components.built_in import DISTRIBUTION
+
+    missing = []
+    for asked in requires(DISTRIBUTION) or ():
+        if re.search(rf"extra == ['\"]{extra}['\"]", asked):
+            library = re.split(r"[^\w.-]", asked)[0]
+            try:
+                version(library)
+            except PackageNotFoundError:
+                missing.append(library)
+    if missing:
+        raise MissingLibraryError(
+            f"{' and '.join(names)}: {', '.join(missing)} not installed: pip install '{DISTRIBUTION}[{extra}]'"
+        )
+    return " and ".join(names)
 
 
 def _graph() -> str:

@@ -162,6 +162,7 @@ def test_the_doctor_says_what_is_available(typed: Typed, at_home: Path) -> None:
     assert not found["platform docker"]["usable"]
     assert "Docker" in found["platform docker"]["text"]
     assert found["execution graph"]["usable"]
+    assert found["components transform"]["text"] == "DataTransform"
     assert "ok  python" in typed("doctor")[0]
 
 

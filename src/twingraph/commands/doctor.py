@@ -22,7 +22,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 COMMAND = Command(
-    "Looks at each platform as a component on it would find it now, at the execution graph and at git.\n"
+    "Looks at each platform as a component on it would find it now, at the libraries of built-in components, at the\n"
+    "execution graph and at git.\n"
     "A platform that cannot be used is no error: only components that are placed on it need it.",
     ("", "--json"),
     _options,
