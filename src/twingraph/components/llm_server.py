@@ -81,6 +81,7 @@ class LanguageModel:
     Attributes:
         asked: the requests that came, oldest first.
         faults: what happens to the next requests, one after the other.
+        connections: how many there were.
         gone: set when a client left before its answer was whole.
         models: the models that there are; all, where none is named.
         context: how many words a request may have.
@@ -101,6 +102,7 @@ class LanguageModel:
         self.context = context
         self.asked: list[Asked] = []
         self.faults: deque[Fault] = deque()
+        self.connections = 0
         self.gone = threading.Event()
         self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"model": self}))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -149,6 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.model.connections += 1
 
     def do_POST(self) -> None:
         model = self.model

@@ -500,6 +500,13 @@ def test_events_come_in_any_pieces() -> None:
 # ---- where it runs
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_connection_serves_one_call_after_the_other(model: LanguageModel, stream: bool) -> None:
+    for name in ("gpt-5", "claude-opus-5", "gpt-5"):
+        prompt(model, name, stream=stream)(prompt="x")
+    assert model.connections == 1
+
+
 @pytest.mark.parametrize("fault", [Fault(silent=True), Fault(events=3, silent=True)], ids=["silent", "in a stream"])
 def test_a_call_that_is_stopped_closes_its_connection(model: LanguageModel, fault: Fault) -> None:
     prompt(model)(prompt="leaves an open connection")

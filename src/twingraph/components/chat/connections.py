@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import httpx
 
-_KEPT = 16
+_KEPT = 64
 _SECONDS = 30.0  # that a connection without a call is kept open
 
 _idle: list[tuple[str, Connection]] = []
 _lock = threading.Lock()
+_reading = threading.Lock()
 
 
 class Connection:
@@ -32,7 +33,9 @@ class Connection:
         import httpx
 
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_SECONDS)
-        self.client = httpx.Client(verify=_certificates(), limits=limits)
+        with _reading:  # several threads would each read them for themselves
+            certificates = _certificates()
+        self.client = httpx.Client(verify=certificates, limits=limits)
         self.is_cut = False
         self._stream: Any = None
         self._lock = threading.Lock()
@@ -104,9 +107,9 @@ def close() -> None:
 
 
 def _begin_anew() -> None:
-    """In a forked process: the connections are its parent's, and so may be the lock."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    """In a forked process: the connections are its parent's, and so may be the locks."""
+    global _lock, _reading
+    _lock, _reading = threading.Lock(), threading.Lock()
     _idle.clear()
 
 

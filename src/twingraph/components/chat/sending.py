@@ -204,7 +204,7 @@ class Asking:
         folding = self._account.provider.folding()
         for data in events(response.iter_bytes()):
             if data == "[DONE]":
-                break
+                continue  # to the end, so that the connection can be used again
             told = self._json(data)
             if told.get("error"):
                 raise self._trouble(data)
