@@ -298,12 +298,7 @@ class Workflow:
         return merged({node: each.outputs for node, each in given.items() if each.error is None})
 
     def _start(
-        self,
-        scope: Scope,
-        node: Node,
-        wires: list[Wire],
-        inputs: Mapping[str, Any],
-        results: Mapping[str, Result],
+        self, scope: Scope, node: Node, wires: list[Wire], inputs: Mapping[str, Any], results: Mapping[str, Result]
     ) -> Result:
         runs = self._runnable(node)
         config = {} if runs.instance is not None else node.config
