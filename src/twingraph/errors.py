@@ -27,6 +27,14 @@ class MissingLibraryError(ComponentError, ImportError):
     """A component needs a library that is not installed where it runs."""
 
 
+class FileError(ComponentError):
+    """A file cannot be read or written: what is wrong with it, and where in it."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no file where one was to be read."""
+
+
 class ComponentTimeoutError(TwinGraphError, TimeoutError):
     """An attempt of a component took longer than its timeout."""
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twingraph.components.database import DatabaseQuery
+    from twingraph.components.files import FileReader, FileWriter
     from twingraph.components.llm import LLMPrompt
     from twingraph.components.transform import DataTransform
     from twingraph.components.vector_search import VectorSearch
 
 _ROOMS: dict[str, tuple[str, ...]] = {
     "database": ("DatabaseQuery",),
+    "files": ("FileReader", "FileWriter"),
     "llm": ("LLMPrompt",),
     "transform": ("DataTransform",),
     "vector_search": ("VectorSearch",),
@@ -25,6 +27,8 @@ _ROOMS: dict[str, tuple[str, ...]] = {
 __all__ = [
     "DataTransform",
     "DatabaseQuery",
+    "FileReader",
+    "FileWriter",
     "LLMPrompt",
     "VectorSearch",
 ]
