@@ -92,7 +92,84 @@ def llm(quick: bool) -> list[Row]:
     ]  # fmt: skip
 
 
-PARTS = (llm,)
+# ---- DataTransform: the same chain of operations, on a frame in memory, on records, and on a frame of ten rows
+
+_TABLES = """
+import random, time
+import polars as pl
+random.seed(7)
+rows = {rows}
+orders = pl.DataFrame({{
+    "city": random.choices(["Bern", "Basel", "Chur", "Genf", None], k=rows),
+    "shop": random.choices(range(1_000), k=rows),
+    "price": [random.random() * 9 for _ in range(rows)],
+    "n": random.choices(range(10), k=rows),
+    "note": random.choices(["as agreed", "gift", ""], k=rows),
+}})
+shops = pl.DataFrame({{"shop": range(1_000), "size": [shop % 7 for shop in range(1_000)]}})
+orders, shops = {form}
+{made}
+done()
+best = 1e9
+for _ in range({rounds}):
+    began = time.perf_counter()
+    for _ in range({count}):
+        done()
+    best = min(best, (time.perf_counter() - began) / {count})
+print(best)
+"""
+_TRANSFORM = """
+from twingraph.components import DataTransform
+transform = DataTransform(operations=[
+    {"filter": "price * n > 3 and city in ['Bern', 'Basel', 'Chur']"},
+    {"join": {"with": "shops", "on": "shop", "how": "left"}},
+    {"derive": {"total": "price * n"}},
+    {"group": {"by": ["city", "size"], "total": "sum(total)", "orders": "count()"}},
+    {"sort": "-total"},
+])
+def done(): return transform.run(data=orders, shops=shops)["data"]
+"""
+_POLARS = """
+c = pl.col
+def done():
+    left, right = (pl.from_dicts(orders), pl.from_dicts(shops)) if isinstance(orders, list) else (orders, shops)
+    made = (
+        left.lazy()
+        .filter((c("price") * c("n") > 3) & c("city").is_in(["Bern", "Basel", "Chur"]))
+        .join(right.lazy(), on="shop", how="left", maintain_order="left")
+        .with_columns(total=c("price") * c("n"))
+        .group_by("city", "size", maintain_order=True)
+        .agg(total=c("total").sum(), orders=pl.len())
+        .sort(c("total"), descending=True, nulls_last=True, maintain_order=True)
+        .collect()
+    )
+    return made.to_dicts() if isinstance(orders, list) else made
+"""
+
+
+def transform(quick: bool) -> list[Row]:
+    """What DataTransform adds to Polars."""
+    frames, records = "orders, shops", "orders.to_dicts(), shops.to_dicts()"
+    large, some = (100_000, 10_000) if quick else (2_000_000, 100_000)
+
+    def program(made: str, rows: int, form: str, count: int) -> str:
+        return _TABLES.format(made=made, rows=rows, form=form, count=count, rounds=2 if quick else 5)
+
+    return [
+        Row(f"transform-{name}", f"DataTransform: {title}", program(_TRANSFORM, rows, form, count),
+            program(_POLARS, rows, form, count), "Polars", MILLI)
+        for name, title, rows, form, count in (
+            ("frame", f"five operations on a frame of {large:,} rows", large, frames, 1),
+            ("records", f"the same on {some:,} records", some, records, 1),
+            ("small", "the same on a frame of ten rows", 10, frames, 10 if quick else 100),
+        )
+    ]  # fmt: skip
+
+
+PARTS = (
+    transform,
+    llm,
+)
 
 
 def measured(program: str) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polars import DataType, Expr
+    from polars import DataType, Expr, LazyFrame
 
 TYPES = {
     "int": "Int64", "int8": "Int8", "int16": "Int16", "int32": "Int32", "int64": "Int64",
@@ -21,6 +23,18 @@ KINDS = {
     "Day": "a date", "Clock": "a time of day", "Span": "a span of time",
 }  # fmt: skip
 """What an argument of a function may have to be, in words; the last three are kinds of `Time`."""
+
+
+def without_rows(types: Mapping[str, DataType]) -> LazyFrame:
+    """A frame with these columns and no rows, to try things on."""
+    return _without_rows(tuple(types.items()))
+
+
+@lru_cache(maxsize=64)
+def _without_rows(types: tuple[tuple[str, DataType], ...]) -> LazyFrame:
+    import polars as pl
+
+    return pl.LazyFrame(schema=dict(types))
 
 
 def named_type(name: str) -> DataType:

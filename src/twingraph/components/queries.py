@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from twingraph.components import steps
+from twingraph.components.datatypes import without_rows
 from twingraph.components.expressions import ExpressionError
 from twingraph.components.operations import (
     Cast,
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     from twingraph.components.steps import Step, Types
 
     Others: TypeAlias = Mapping[str, pl.LazyFrame]
+
+_ROWS = (Filter, Sort, Sample, Deduplicate, Limit)
+"""What leaves the columns as they are."""
+_CHECKED = (Select, Drop, Derive, Rename, Group)
+"""What is made of expressions, which were tried one by one, and of names."""
 
 
 def query(operations: Iterable[Operation], frame: pl.LazyFrame, others: Others) -> pl.LazyFrame:
@@ -83,18 +89,15 @@ def _after(operation: Operation, frame: pl.LazyFrame, types: Types, others: Othe
         other = _other(operation, others)
         beside = other.collect_schema()
         both = steps.joined(operation, types, beside)
-        return both(frame, other), both(_without_rows(types), _without_rows(beside)).collect().schema
+        return both(frame, other), both(without_rows(types), without_rows(beside)).collect().schema
     if isinstance(operation, Pivot):
         frame, step = _pivot(operation, frame, types)
     else:
         step = _step(operation, types)
-    return step(frame), step(_without_rows(types)).collect().schema
-
-
-def _without_rows(types: Types) -> pl.LazyFrame:
-    import polars as pl
-
-    return pl.LazyFrame(schema=types)
+    if isinstance(operation, _ROWS):
+        return step(frame), types
+    tried = step(without_rows(types))
+    return step(frame), tried.collect_schema() if isinstance(operation, _CHECKED) else tried.collect().schema
 
 
 def _step(operation: Operation, types: Types) -> Step:  # noqa: C901 - one line for each operation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from twingraph.components.datatypes import converted, kind_of, told
+from twingraph.components.datatypes import converted, kind_of, told, without_rows
 from twingraph.components.expressions import Expression, parsed
 from twingraph.components.operations import (
     Cast,
@@ -52,7 +52,7 @@ def filtered(operation: Filter, types: Types) -> Step:
 
     conditions = [each.polars(types) for each in operation.where]
     for expression, condition in zip(operation.where, conditions, strict=True):
-        (found,) = pl.LazyFrame(schema=types).select(x=condition).collect_schema().dtypes()
+        (found,) = without_rows(types).select(x=condition).collect_schema().dtypes()
         if kind_of(found) not in ("Condition", "Null"):
             raise expression.wrong(expression.tree, f"A condition is expected here, but this is {told(found)}.")
     return lambda frame: frame.filter([each.cast(pl.Boolean) for each in conditions])
@@ -76,13 +76,12 @@ def dropped(operation: Drop, types: Types) -> Step:
 
 def derived(operation: Derive, types: Types) -> Step:
     """As few steps as there are columns that use one of the same operation."""
-    import polars as pl
 
     batches: list[dict[str, pl.Expr]] = [{}]
     now = dict(types)
     for name, expression in operation.columns:
         if batches[-1].keys() & {*expression.columns, name}:
-            now.update(pl.LazyFrame(schema=now).with_columns(**batches[-1]).collect_schema())
+            now.update(without_rows(now).with_columns(**batches[-1]).collect_schema())
             batches.append({})
         batches[-1][name] = expression.polars(now)
 
