@@ -166,10 +166,61 @@ def transform(quick: bool) -> list[Row]:
     ]  # fmt: skip
 
 
-PARTS = (
-    transform,
-    llm,
-)
+# ---- Travelling: a table to another process and back; seconds
+
+_TRAVELLING = """
+import time
+import polars as pl
+
+def same(table):
+    return table
+
+def main():
+    rows = {rows}
+    kinds = ["owl", "jay"] * (rows // 2)
+    frame = pl.DataFrame({{"n": range(rows), "x": [each / 7 for each in range(rows)], "kind": kinds}})
+    table = frame{form}
+{send}
+    send(frame[:10]{form})
+    began = time.perf_counter()
+    assert len(send(table)) == rows
+    print(time.perf_counter() - began)
+
+if __name__ == "__main__":
+    main()
+"""
+_COMPONENT = """
+    from twingraph import component
+    apart = component(config={"isolate": True})(same)
+    def send(table):
+        return apart(table).value
+"""
+_POOL = """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    def send(table):
+        return pool.submit(same, table).result()
+"""
+
+
+def travelling(quick: bool) -> list[Row]:
+    """What it costs that a table travels as data, and not as a pickle."""
+    rows = 20_000 if quick else 1_000_000
+
+    def program(send: str, form: str = "", rows: int = rows) -> str:
+        return _TRAVELLING.format(rows=rows, form=form, send=send.strip("\n"))
+
+    few = rows // 10
+    return [
+        Row("travel-frame", f"a frame of {rows:,} rows to a process of its own and back", program(_COMPONENT),
+            program(_POOL), "a process pool, by pickle", MILLI),
+        Row("travel-records", f"{few:,} records there and back", program(_COMPONENT, ".to_dicts()", few),
+            program(_POOL, ".to_dicts()", few), "a process pool, by pickle", MILLI),
+    ]  # fmt: skip
+
+
+PARTS = (transform, llm, travelling)
 
 
 def measured(program: str) -> float:

@@ -45,7 +45,7 @@ species = DatabaseQuery(connection="sqlite:///birds.db", read_only=True, output=
 seen = (
     DataTransform(output="records")
     .group("bird", seen="sum(seen)", places="list(place)")
-    .join("species", left_on="bird", right_on="id")
+    .join("species", on="bird")
     .derive(text="name + ': ' + note", places="join(places, ' and ')")
     .sort("-seen")
 )
@@ -77,7 +77,7 @@ def notes(results):
 def ask(question, model, key):
     """Answer a question from what is known of the birds that were seen."""
     sightings = read(path="sightings.parquet")
-    known = species(sql="SELECT id, name, note FROM species")
+    known = species(sql="SELECT id AS bird, name, note FROM species")
     birds = seen(data=sightings["data"], species=known["rows"])
     texts = [each["text"] for each in birds["data"]]
     remembered = remember(

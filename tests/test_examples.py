@@ -77,6 +77,12 @@ def test_a_pipeline_says_what_came_of_it(command: str, result: str) -> None:
     assert (run.stdout.splitlines()[-1], run.returncode) == (result, 0), run.stderr
 
 
+def test_the_cookbook_answers_from_files() -> None:
+    run = example("cookbook.py 'Who sleeps in the air?'")
+    said = "swift: It sleeps in the air and lands only to breed under roofs. Seen: Bern.\n"
+    assert (run.stdout, run.returncode) == (said, 0), run.stderr
+
+
 def test_the_workflow_is_built() -> None:
     built = example("workflow.py build", LOKKI_ARTIFACT_BUCKET="my-bucket")
     assert built.stdout.startswith("Built long-words into lokki-build/"), built.stderr
