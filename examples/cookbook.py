@@ -1,18 +1,16 @@
-"""From files to an answer, without a network: read Parquet, query a database, join, embed, search, and ask a model.
+"""From files to an answer: read Parquet, query a database, join, embed, search, ask a model; without a network.
 
 Try:
-    python examples/cookbook.py                                  # who hunts at night?
-    python examples/cookbook.py "Who sleeps in the air?"
-    twingraph list                                               # the executions; `twingraph graph ID` draws one
+    python examples/cookbook.py                          # who hunts at night?
+    python examples/cookbook.py "Who catches fish?"
+    twingraph list                                       # the executions; `twingraph graph ID` draws one
 
-The embedding is a function of this file: it counts words. The language model is the library's rehearsal, which speaks
-the protocol of a real one and has no model in it; here it answers with the first note that it is shown.
-With a real one: `LLMPrompt(model="gpt-4o-mini")`, and its key in OPENAI_API_KEY.
+The embedding counts words, and the model is a rehearsal that answers with the first note of its prompt. See
+docs/cookbook.md.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import sqlite3
 import sys
@@ -25,89 +23,44 @@ from twingraph.components.llm_server import LanguageModel
 SPECIES = [
     (1, "kingfisher", "It dives from a branch into the river and catches small fish."),
     (2, "owl", "It hunts mice in the fields at night and hears them under the snow."),
-    (3, "goose", "It flies south in autumn in a long wedge and grazes on meadows."),
-    (4, "swift", "It sleeps in the air and lands only to breed under roofs."),
-    (5, "dodo", "It walked the beaches of one island at night and by day, and is no more."),
 ]
-SIGHTINGS = [
-    {"bird": 1, "place": "Aare", "seen": 2},
-    {"bird": 2, "place": "Emmental", "seen": 1},
-    {"bird": 2, "place": "Seeland", "seen": 3},
-    {"bird": 3, "place": "Seeland", "seen": 40},
-    {"bird": 4, "place": "Bern", "seen": 25},
-]
-WIDTH = 256
-SMALL = {"a", "and", "at", "by", "from", "in", "into", "is", "it", "of", "on", "one", "or", "the", "to", "who"}
+SIGHTINGS = [{"bird": 1, "place": "Aare"}, {"bird": 2, "place": "Emmental"}, {"bird": 2, "place": "Seeland"}]
 
-write = FileWriter(format="parquet")
 read = FileReader(format="parquet", output="frame")
 species = DatabaseQuery(connection="sqlite:///birds.db", read_only=True, output="frame")
-seen = (
-    DataTransform(output="records")
-    .group("bird", seen="sum(seen)", places="list(place)")
-    .join("species", on="bird")
-    .derive(text="name + ': ' + note", places="join(places, ' and ')")
-    .sort("-seen")
-)
+join = DataTransform(output="records").group("bird", places="list(place)").join("species", on="bird")
+describe = join.derive(text="name + ': ' + note + ' Seen: ' + join(places, ' and ') + '.'")
 remember = VectorSearch(index="notes", location="vectors", operation="add")
 recall = VectorSearch({"index": "notes", "location": "vectors", "top_k": 2})
 
 
 @component
-def embed(texts):
-    """A vector for each text, of length 1: how often words come up that are in the same drawer of `WIDTH`."""
-    vectors = []
-    for text in texts:
-        counts = [0.0] * WIDTH
-        for word in re.findall(r"[a-z]+", text.lower()):
-            if word not in SMALL:
-                counts[zlib.crc32(word[:4].encode()) % WIDTH] += 1.0
-        length = math.hypot(*counts) or 1.0
-        vectors.append([each / length for each in counts])
+def embed(texts, width=256):
+    vectors = [[0.0] * width for _ in texts]
+    for vector, text in zip(vectors, texts, strict=True):
+        for word in re.findall(r"[a-z]{4,}", text.lower()):
+            vector[zlib.crc32(word[:4].encode()) % width] += 1.0
     return {"vectors": vectors}
-
-
-@component
-def notes(results):
-    """What was found, as lines for the prompt."""
-    return {"lines": "\n".join(f"- {each['metadata']['text']} Seen: {each['metadata']['places']}." for each in results)}
 
 
 @pipeline
 def ask(question, model, key):
-    """Answer a question from what is known of the birds that were seen."""
-    sightings = read(path="sightings.parquet")
     known = species(sql="SELECT id AS bird, name, note FROM species")
-    birds = seen(data=sightings["data"], species=known["rows"])
-    texts = [each["text"] for each in birds["data"]]
-    remembered = remember(
-        vectors=embed(texts)["vectors"], ids=[each["name"] for each in birds["data"]], metadata=birds["data"]
-    )
-    found = recall(embedding=embed([question])["vectors"][0], parent_hash=remembered["hash"])
+    birds = describe(data=read(path="sightings.parquet")["data"], species=known["rows"])["data"]
+    vectors = embed([each["text"] for each in birds])["vectors"]
+    kept = remember(vectors=vectors, ids=[each["name"] for each in birds], metadata=birds)
+    found = recall(embedding=embed([question])["vectors"][0], parent_hash=kept["hash"])["results"]
+    notes = "\n".join(each["metadata"]["text"] for each in found)
     llm = LLMPrompt(model="rehearsal", base_url=model, api_key=key)
-    answer = llm(
-        prompt="{question}\nAnswer from these notes:\n{lines}",
-        question=question,
-        lines=notes(found["results"])["lines"],
-    )
-    return answer["response"]
-
-
-def prepare():
-    """The files that the pipeline reads."""
-    with sqlite3.connect("birds.db") as database:
-        database.execute("CREATE TABLE IF NOT EXISTS species (id INTEGER PRIMARY KEY, name TEXT, note TEXT)")
-        database.executemany("INSERT OR REPLACE INTO species VALUES (?, ?, ?)", SPECIES)
-    database.close()
-    write(data=SIGHTINGS, path="sightings.parquet")
-
-
-def first_note(asked):
-    """What the rehearsal answers."""
-    return asked.prompt.split("\n- ")[1].strip()
+    return llm(prompt="{question}\nAnswer from:\n{notes}", question=question, notes=notes)["response"]
 
 
 if __name__ == "__main__":
-    prepare()
-    with LanguageModel(first_note) as model:
-        print(ask(" ".join(sys.argv[1:]) or "Who hunts at night?", model.url, model.key))
+    database = sqlite3.connect("birds.db")
+    with database:
+        database.execute("CREATE TABLE IF NOT EXISTS species (id INTEGER PRIMARY KEY, name TEXT, note TEXT)")
+        database.executemany("INSERT OR REPLACE INTO species VALUES (?, ?, ?)", SPECIES)
+    database.close()
+    FileWriter()(data=SIGHTINGS, path="sightings.parquet")
+    with LanguageModel(lambda asked: asked.prompt.splitlines()[2]) as rehearsal:
+        print(ask(" ".join(sys.argv[1:]) or "Who hunts at night?", rehearsal.url, rehearsal.key))

@@ -78,8 +78,8 @@ def test_a_pipeline_says_what_came_of_it(command: str, result: str) -> None:
 
 
 def test_the_cookbook_answers_from_files() -> None:
-    run = example("cookbook.py 'Who sleeps in the air?'")
-    said = "swift: It sleeps in the air and lands only to breed under roofs. Seen: Bern.\n"
+    run = example("cookbook.py")
+    said = "owl: It hunts mice in the fields at night and hears them under the snow. Seen: Emmental and Seeland.\n"
     assert (run.stdout, run.returncode) == (said, 0), run.stderr
 
 
