@@ -49,7 +49,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def ticks(at_home: Path) -> Callable[[], Counter[str]]:
-    """The items for which a step that calls `tests.flows.tick` ran since the last call of this."""
+    """The items for which a step that calls `ticking_flows.tick` ran since the last call of this."""
 
     def read() -> Counter[str]:
         path = at_home / "ticks"

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ticking_flows as flows
+from ticking_flows import tick
 
 from lokki import LocalRunner, flow, step
 from lokki.errors import RunError
 from lokki.events import Event, MapStarted, silent
 from lokki.runs import Runs
 from lokki.store import LocalStore, MemoryStore
-from tests import flows
-from tests.flows import tick
 
 Ticks = Callable[[], Counter[str]]
 
@@ -124,7 +124,7 @@ def _versions(body: str, helper: str = "x") -> Any:
     space: dict[str, Any] = {"__name__": "versions"}
     source = f"""
         from lokki import flow, step
-        from tests.flows import tick
+        from ticking_flows import tick
 
         def helper(x):
             return {helper}
@@ -192,13 +192,13 @@ def test_a_constant_that_is_written_out_in_the_file_counts_and_another_global_do
 
     def written(factor: int) -> str:
         path.write_text(
-            "import os\nfrom lokki import flow, main, step\nfrom tests.flows import tick\n"
+            "import os\nfrom lokki import flow, main, step\nfrom ticking_flows import tick\n"
             f"FACTOR = {factor}\nMODE = os.environ.get('MODE', '')\n"
             "@step\ndef one():\n    return [1, 2]\n"
             "@step\ndef work(x):\n    tick(x)\n    return x * FACTOR, MODE\n"
             '@flow\ndef constants():\n    return one().map(work)\nif __name__ == "__main__":\n    main(constants)\n'
         )
-        root = str(Path(__file__).parents[1])
+        root = os.path.dirname(flows.__file__)
         out, err = start(path, "run", "--run-id", "r", PYTHONPATH=root).communicate(timeout=30)
         return out or err
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ticking_flows as flows
 
 from lokki import ConfigurationError, LocalRunner, RetryConfig, flow, step
 from lokki.decorators import StepNode
 from lokki.errors import GraphTypeError, ParameterError, RunError, StoreError
 from lokki.events import Event, MapFinished, MapProgress, MapStarted, RunFinished, StepFailed, StepRetried, silent
 from lokki.store import MemoryStore
-from tests import flows
 
 Mode = Callable[..., LocalRunner]
 

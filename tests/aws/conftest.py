@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import deployed_flows as flows
 import pytest
+from built_flows import BUCKET, config
 
 from lokki.aws.client import Aws
 from lokki.builder import samples
@@ -18,8 +20,6 @@ from lokki.decorators import Flow
 from lokki.settings import AwsConfig, LokkiConfig
 from lokki.simulate import Simulation
 from lokki.simulate.engine import Engine
-from tests.aws import flows
-from tests.builder.flows import BUCKET, config
 from tests.moto_server import OTHERS, Asked, Relay, Reply
 
 CONFIG = config(functions={"timeout": 1})

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
+from built_flows import BUCKET
+from deployed_flows import moult_flow, squares_flow
 
 from tests.aws.conftest import Said, Stage, told
-from tests.aws.flows import moult_flow, squares_flow
 from tests.aws.test_start import states
-from tests.builder.flows import BUCKET
 from tests.moto_server import LOST, Asked, Reply, refusal
 
 Command = Callable[..., Said]

@@ -234,12 +234,13 @@ def test_on_aws_functions_come_from_ecr_of_the_same_region(
     project: Project, docker: DockerStandIn, repository: str, words: str
 ) -> None:
     # A stand-in for AWS takes any repository, so the configuration names none; only the account is asked for there.
+    from built_flows import config, map_flow
+
     from lokki.aws.client import Aws
     from lokki.aws.images import check_repository
     from lokki.builder.builder import compile_flow
     from lokki.errors import DeployError
     from lokki.frozen import replace
-    from tests.builder.flows import config, map_flow
 
     here = config("image", aws={"image_repository": repository, "region": "us-east-1"})
     endpoint = replace(here.aws, endpoint=project.settings["LOKKI_AWS_ENDPOINT"])

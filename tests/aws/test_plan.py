@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import built_flows as flows
 import pytest
+from built_flows import config
 
 from lokki.aws.plan import Plan, compared, with_entries
 from lokki.aws.templates import Template
 from lokki.decorators import Flow
 from lokki.settings import LokkiConfig
-from tests.builder import flows
-from tests.builder.flows import config
 from tests.builder.templates import built
 
 HERE = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Partition": "aws"}

@@ -9,6 +9,9 @@ from threading import Event as Signal
 from typing import Any
 
 import pytest
+from built_flows import config
+from deployed_flows import open_squares_flow, squares_flow, study_flow
+from simulated_flows import nested_flow
 
 from lokki.aws.executions import find_execution, listed, run_in
 from lokki.aws.history import History, said_of
@@ -21,11 +24,8 @@ from lokki.events import silent
 from lokki.runtime.program import MENDING
 from lokki.settings import LokkiConfig
 from tests.aws.conftest import Said, Stage, told
-from tests.aws.flows import open_squares_flow, squares_flow, study_flow
-from tests.builder.flows import config
 from tests.localstack_server import REGION, LocalStack
 from tests.moto_server import Reply
-from tests.simulate.flows import nested_flow
 
 Command = Callable[..., Said]
 MACHINE = Machine("arn:aws:states:us-east-1:123456789012:stateMachine:squares-flow", "squares-flow")

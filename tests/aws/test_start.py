@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployed_flows import open_squares_flow, squares_flow, study_flow
 
 from lokki.aws.machines import find_machine
 from lokki.aws.start import execution_input, name_for
 from lokki.errors import InvokeError, ParameterError
 from tests.aws.conftest import Said, Stage, told
-from tests.aws.flows import open_squares_flow, squares_flow, study_flow
 from tests.moto_server import Reply
 
 Command = Callable[..., Said]
@@ -63,7 +63,7 @@ def test_wrong_parameters_start_nothing(stage: Stage, command: Command, argv: li
 
 
 def test_a_flow_that_is_not_deployed_is_told_how_to_be(stage: Stage, command: Command) -> None:
-    from tests.simulate.flows import chain_flow
+    from simulated_flows import chain_flow
 
     code, _, err = command(chain_flow, "invoke", "--region", "eu-west-1")
     assert code == 1

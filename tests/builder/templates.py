@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from built_flows import CODE, described
 
 from lokki.builder.cloudformation import build_template
 from lokki.builder.sam import build_sam
 from lokki.decorators import Flow
 from lokki.frozen import frozen
 from lokki.settings import LokkiConfig
-from tests.builder.flows import CODE, described
 
 
 @frozen

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_flows import config
 
 from lokki.builder import Builder, Bundle
 from lokki.builder.builder import compile_flow, write
 from lokki.errors import BuildError, ConfigurationError
 from lokki.frozen import replace
 from lokki.settings import LokkiConfig
-from tests.builder.flows import config
 from tests.builder.modules import imported
 from tests.builder.projects import write as write_files
 

@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from lokki.decorators import Flow, flow
-from lokki.errors import BuildError, ConfigurationError
-from lokki.settings import LokkiConfig
-from tests.builder.flows import (
+from built_flows import (
     BUCKET,
     CODE,
     FLOWS,
@@ -30,6 +26,10 @@ from tests.builder.flows import (
     scheduled_flow,
     wide,
 )
+
+from lokki.decorators import Flow, flow
+from lokki.errors import BuildError, ConfigurationError
+from lokki.settings import LokkiConfig
 from tests.builder.templates import built, lint, load, texts
 
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret"
@@ -320,7 +320,7 @@ def test_text_that_yaml_could_misread_comes_back_as_it_was() -> None:
 
 def test_templates_are_the_same_bytes_in_every_process() -> None:
     script = (
-        "import hashlib; from tests.builder.flows import *; from tests.builder.templates import built\n"
+        "import hashlib; from built_flows import *; from tests.builder.templates import built\n"
         "secrets = {n: 'arn:aws:secretsmanager:eu-west-1:123456789012:secret:x-a1B2c3' for n in ('S2', 'S1')}\n"
         "settings = config(functions={'env': {'B2': '1', 'A1': '2'}}, secrets={'secret_arns': secrets})\n"
         "for each in FLOWS.values():\n"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from built_flows import FLOWS, config
 
 from lokki import flow, step
 from lokki.builder.costs import (
@@ -35,7 +36,6 @@ from lokki.simulate.machine import Counts
 from lokki.store import MemoryStore
 from lokki.store.packing import Items
 from lokki.store.protocol import Index, output_key
-from tests.builder.flows import FLOWS, config
 from tests.runtime.machine import Machine
 
 ALONE = Load(processes=1)

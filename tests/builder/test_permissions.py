@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from built_flows import FLOWS, REPOSITORY, batch_inside_flow, config, map_flow, wide
 
 from lokki.builder.permissions import LARGEST_INLINE, LARGEST_MANAGED
 from lokki.errors import ConfigurationError
-from tests.builder.flows import FLOWS, REPOSITORY, batch_inside_flow, config, map_flow, wide
 from tests.builder.templates import Built, built, load
 
 Grant = tuple[str, str]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_flows import FLOWS, config
 
 from lokki.builder.program import program_of
 from lokki.builder.resources import describe
@@ -15,10 +16,9 @@ from lokki.errors import BuildError
 from lokki.frozen import replace
 from lokki.graph import Call, Const, FlowGraph, Map, Ref
 from lokki.runtime.program import FILE, Program
-from tests.builder.flows import FLOWS, config
 from tests.builder.modules import imported
 
-FLOWS_MODULE = "tests.builder.flows"
+FLOWS_MODULE = "built_flows"
 
 
 def program(flow: Flow, module: str = "", **params: Any) -> dict[str, Any]:

@@ -7,15 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-
-from lokki import RetryConfig, flow, step
-from lokki.builder.resources import Deployment, Function, Job, describe
-from lokki.decorators import Flow, StepNode
-from lokki.errors import BuildError, ConfigurationError
-from lokki.frozen import replace
-from lokki.graph import ITEM, Call, FlowGraph, Map, Ref
-from lokki.settings import BatchConfig, LokkiConfig
-from tests.builder.flows import (
+from built_flows import (
     FLOWS,
     batch_inside_flow,
     config,
@@ -32,6 +24,14 @@ from tests.builder.flows import (
     train,
     wide,
 )
+
+from lokki import RetryConfig, flow, step
+from lokki.builder.resources import Deployment, Function, Job, describe
+from lokki.decorators import Flow, StepNode
+from lokki.errors import BuildError, ConfigurationError
+from lokki.frozen import replace
+from lokki.graph import ITEM, Call, FlowGraph, Map, Ref
+from lokki.settings import BatchConfig, LokkiConfig
 
 
 def named(name: str, **options: Any) -> StepNode:

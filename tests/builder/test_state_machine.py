@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from lokki import RetryConfig, flow, step
-from lokki.builder.resources import describe
-from lokki.builder.state_machine import LONGEST_DEFINITION, build_state_machine, text_of
-from lokki.decorators import Flow, StepNode
-from lokki.errors import BuildError
-from lokki.runtime.program import parameters
-from tests.builder.flows import (
+from built_flows import (
     FLOWS,
     config,
     double,
@@ -34,6 +27,13 @@ from tests.builder.flows import (
     total,
     wide,
 )
+
+from lokki import RetryConfig, flow, step
+from lokki.builder.resources import describe
+from lokki.builder.state_machine import LONGEST_DEFINITION, build_state_machine, text_of
+from lokki.decorators import Flow, StepNode
+from lokki.errors import BuildError
+from lokki.runtime.program import parameters
 
 LAMBDA, BATCH = "arn:aws:states:::lambda:invoke", "arn:aws:states:::batch:submitJob.sync"
 EXECUTION = {"execution.$": "$$.Execution.Name", "params.$": "$$.Execution.Input"}

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.store import LocalStore, MemoryStore
-from tests.runtime import flows
 from tests.runtime.packaged import Lines, parsed
 
 SETTINGS = (

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
+from built_flows import config
 
 from lokki.builder.program import program_of
 from lokki.builder.resources import describe
@@ -17,8 +19,6 @@ from lokki.runtime.failure import LokkiRetryable
 from lokki.runtime.handler import Worker
 from lokki.runtime.program import FILE, Program
 from lokki.store import TransientStore
-from tests.builder.flows import config
-from tests.runtime import flows
 
 Lines = Callable[[], list[dict[str, Any]]]
 Calls = Callable[[], dict[str, int]]

@@ -8,16 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import invoked_flows as flows
 import pytest
 
 from lokki.runtime.batch import run_job
 from lokki.runtime.handler import open_handler
 from lokki.store import LocalStore
 from tests.builder.projects import write
-from tests.runtime import flows
 from tests.runtime.packaged import Calls, Lines, package, parsed, put_in_the_way
 
-ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = os.path.dirname(flows.__file__)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_the_process_of_a_job_ends_with_its_code(
 ) -> None:
     folder = package(flows.perch_flow(), tmp_path / "package")
     state = json.dumps({"run_id": "e1", "cache": False})
-    told = {"LOKKI_NODE": "perched", "LOKKI_STATE": state, "LOKKI_MODULE_NAME": flows.__name__, "PYTHONPATH": str(ROOT)}
+    told = {"LOKKI_NODE": "perched", "LOKKI_STATE": state, "LOKKI_MODULE_NAME": flows.__name__, "PYTHONPATH": SHIPPED}
     command = [sys.executable, "-c", f"from lokki.runtime.batch import run_job; exit(run_job(None, {folder!r}))"]
     environ = {**os.environ, **told, **perch}
     done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.chain import StepNode
 from lokki.errors import ConfigurationError, GraphValidationError, LocationError, LokkiError, ParameterError, StoreError
 from lokki.runtime.handler import make_handler, open_handler
 from lokki.store import LocalStore
-from tests.runtime import flows
 from tests.runtime.packaged import Lines, failure_of, is_retryable, package, put_in_the_way, without
 
 MODULE = flows.__name__

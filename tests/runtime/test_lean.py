@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PLACES = [str(ROOT), str(ROOT / "tests" / "shipped")]
 HEAVY = {
     "argparse", "asyncio", "boto3", "botocore", "cloudpickle", "isal", "yaml",
     "lokki.cli", "lokki.config", "lokki.console", "lokki.hints", "lokki.logging", "lokki.runner", "lokki.settings",
@@ -17,9 +18,9 @@ HEAVY = {
 
 
 def told_by(code: str, folder: Path) -> list[str]:
-    """The words that a Python of its own prints, which knows this project's folder."""
+    """The words that a Python of its own prints, which knows this project's folders."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]\n{code}"],
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {PLACES}\n{code}"],
         capture_output=True,
         text=True,
         check=False,
@@ -38,13 +39,13 @@ def test_an_entry_loads_nothing_heavy(tmp_path: Path, module: str) -> None:
 
 
 def test_a_flow_adds_only_what_it_is_written_with(tmp_path: Path) -> None:
-    code = "import lokki.runtime.handler, tests.builder.flows; print(*sys.modules)"
+    code = "import lokki.runtime.handler, built_flows; print(*sys.modules)"
     assert HEAVY & set(told_by(code, tmp_path)) == set()
 
 
 EVERY_FLOW = """
 from lokki.builder.package import runtime_files
-from tests.builder.flows import FLOWS, config
+from built_flows import FLOWS, config
 from tests.runtime.machine import Machine
 
 machines = {name: Machine(made(), config()) for name, made in FLOWS.items()}

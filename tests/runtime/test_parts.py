@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.codec import encode
@@ -18,7 +19,6 @@ from lokki.runtime.event import Slice
 from lokki.runtime.parts import Parts
 from lokki.store import MemoryStore
 from lokki.store.packing import manifest, pack_frames
-from tests.runtime import flows
 from tests.runtime.machine import Machine
 from tests.runtime.packaged import Children, worker_of
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.errors import GraphValidationError, LokkiError, MissingError, ParameterError, StoreError
@@ -14,7 +15,6 @@ from lokki.graph import Const
 from lokki.jsonable import plain
 from lokki.runtime.program import Plan
 from lokki.store import MemoryStore
-from tests.runtime import flows
 from tests.runtime.machine import Machine, TaskFailed
 from tests.runtime.packaged import Calls, Lines, failure_of, is_retryable, put_in_the_way, worker_of
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.store import MemoryStore
-from tests.runtime import flows
 from tests.runtime.machine import Machine, TaskFailed
 from tests.runtime.packaged import Calls, put_in_the_way
 

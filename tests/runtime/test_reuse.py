@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.store import MemoryStore
 from tests.builder.projects import write
-from tests.runtime import flows
 from tests.runtime.machine import Machine
 from tests.runtime.packaged import Calls, put_in_the_way
 
@@ -212,7 +212,7 @@ def test_what_an_execution_without_reuse_left_is_not_taken(store: MemoryStore, r
 
 FINCHES = """
     from lokki import flow, step
-    from tests.flows import tick
+    from ticking_flows import tick
 
     WINGS = 2
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
 
 from lokki.errors import ConfigurationError
 from lokki.runtime.handler import open_handler
 from lokki.runtime.secrets import fetch
 from tests.moto_server import Asked, Relay, Reply, free_port
-from tests.runtime import flows
 from tests.runtime.packaged import Lines, package
 
 NEST = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:nest-AbCdEf"

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import invoked_flows as flows
 import pytest
+from built_flows import config
 
 from lokki.errors import GraphTypeError, StoreError
 from lokki.runtime.handler import Worker, open_handler
 from lokki.store import MemoryStore
 from lokki.store.packing import unpack
-from tests.builder.flows import config
-from tests.runtime import flows
 from tests.runtime.machine import Machine, TaskFailed
 from tests.runtime.packaged import Calls, Children, Lines, failure_of, is_retryable, package, put_in_the_way
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import simulated_flows as flows
+from built_flows import BUCKET, config
 
 from lokki import LocalRunner
 from lokki.builder import samples
@@ -27,8 +29,6 @@ from lokki.runtime.parts import Earlier, Parts
 from lokki.simulate import Outcome, Simulation, same
 from lokki.simulate.engine import Engine
 from lokki.store.s3 import S3Store
-from tests.builder.flows import BUCKET, config
-from tests.simulate import flows
 
 LARGEST_STATE = 32 * 1024
 AT_ONCE = 3

@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from ticking_flows import tick
+
 from lokki import RetryConfig, flow, step
-from tests.flows import tick
 
 TROUBLES: dict[Any, list[BaseException]] = {}
 RETRIED = RetryConfig(retries=2, delay=0.001, exceptions=(ConnectionError,))
