@@ -29,7 +29,7 @@ class Step:
     fn: Callable[..., Any]
     name: str
     retry: RetryConfig = NO_RETRY
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources = Resources()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reference(self)

@@ -160,11 +160,29 @@ class Component:
         given = tuple(
             named[each] if each in self._own_parents else named.pop(each) for each in _PARENTS if each in named
         )
-        try:
-            self._bind(*args, **named)
-        except TypeError as error:
-            raise TypeError(f"{self.name}() {self._unknown(named) or error}") from None
+        if not self._fits(args, named):
+            try:
+                self._bind(*args, **named)
+            except TypeError as error:
+                raise TypeError(f"{self.name}() {self._unknown(named) or error}") from None
         return args, named, parent_hashes(self.name, *given) if given else ()
+
+    def _fits(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
+        """Whether the arguments surely fit: to bind them costs ten times as much, and is left to the others."""
+        if self._plain is None or len(args) > len(self._plain[0]):
+            return False
+        names, needed = self._plain
+        left = names[len(args) :]
+        return all(each in left for each in named) and all(each in named for each in left if each in needed)
+
+    @cached_property
+    def _plain(self) -> tuple[tuple[str, ...], frozenset[str]] | None:
+        """The parameters and those without a default, where each takes its argument by place and by name."""
+        parameters = self.signature.parameters.values()
+        if self.instance or any(each.kind is not each.POSITIONAL_OR_KEYWORD for each in parameters):
+            return None
+        needed = frozenset(each.name for each in parameters if each.default is each.empty)
+        return tuple(each.name for each in parameters), needed
 
     def by_place(self, named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments by name as the function takes them: some parameters have a place only."""

@@ -88,7 +88,8 @@ def test_no_place_for_temporary_files_is_told(project: Project) -> None:
     out, said = process.communicate(timeout=100)
     assert (process.returncode, out) == (1, "")
     assert said.startswith("error: There is no place for temporary files: ")
-    assert said.endswith(". Make room, or set TMPDIR to a folder that has some.\n")
+    # Coverage, where it is measured, complains after that.
+    assert ". Make room, or set TMPDIR to a folder that has some.\n" in said
     assert not (project.folder / "lokki-build").exists()
 
 

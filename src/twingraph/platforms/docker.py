@@ -251,7 +251,10 @@ class Container:
         except docker.errors.NotFound:
             pass
         except (docker.errors.DockerException, OSError) as error:
-            if call is not None and getattr(error, "status_code", 0) != 409:  # 409: it is being removed
+            if getattr(error, "status_code", 0) == 409:  # it ended by itself a moment ago, and is being removed
+                with suppress(docker.errors.DockerException, OSError):
+                    self._engine.wait(self._id, timeout=_SECONDS, condition="removed")
+            elif call is not None:
                 call.log("warning", f"container {self._name} could not be removed: {_reason(error)}")
 
 
