@@ -277,12 +277,15 @@ class RepositoryContract:
     def test_a_long_lineage_is_whole_or_says_that_it_is_not(self, recorder: Recorder, graph: Repository) -> None:
         story = Story(recorder, "run").begin()
         for at in range(1_200):
-            story.whole(f"step#{at}", [f"step#{at - 1}"] if at else [])
+            story.whole(f"step#{at}", [f"step#{each}" for each in (at - 1, at - 3) if each >= 0])
         story.end()
         asked = ExecutionGraph(graph)
-        found = asked.lineage("run/step#1199")
-        assert [each.distance for each in found.relatives] == list(range(1_200))
-        assert all(each.node for each in found.relatives)
+        distances = sorted(back // 3 + back % 3 for back in range(1_200))
+        for depth in (None, 12, 13, 40):
+            found = asked.lineage("run/step#1199", depth=depth)
+            assert [each.distance for each in found.relatives] == [x for x in distances if depth is None or x <= depth]
+            assert all(each.node for each in found.relatives)
+            assert (len(set(found.edges)), found.complete) == (len(found.edges), True)
         cut = lineage(graph, [graph.node("run", "step#1199")], limit=10)
         assert (len(cut.edges), cut.complete) == (10, False)
 

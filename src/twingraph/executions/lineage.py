@@ -20,6 +20,7 @@ from twingraph.executions.repository import Repository
 
 UP, DOWN = "up", "down"
 _AT_ONCE = 500
+_STRIDE = 12  # edges that one query follows, where their number is limited
 _MOST = 1_000  # nodes that a walk begins with
 
 
@@ -82,13 +83,35 @@ def lineage(
     hashes = [each.hash for each in start]
     if not hashes or depth == 0:
         return Lineage(tuple(Relative(each.hash, 0, each) for each in start), ())
-    rows = graph.read(_walk(hashes, direction, depth).limit(limit + 1))
-    edges = [Edge(*row) for row in rows[:limit]]
+    edges = _met(graph, hashes, direction, depth, limit + 1)
+    complete = len(edges) <= limit
+    edges = edges[:limit]
     distances = _distances(hashes, edges, direction)
     nodes = {each.hash: each for each in (*_nodes(graph, [h for h in distances if h not in hashes]), *start)}
     relatives = [Relative(each, distance, nodes.get(each)) for each, distance in distances.items()]
     relatives.sort(key=lambda each: (each.distance, each.node.key if each.node else sys.maxsize))
-    return Lineage(tuple(relatives), tuple(dict.fromkeys(edges)), len(rows) <= limit)
+    return Lineage(tuple(relatives), tuple(edges), complete)
+
+
+def _met(graph: Repository, hashes: Sequence[str], direction: str, depth: int | None, limit: int) -> list[Edge]:
+    """The edges that are met from some hashes on, so many of them at most.
+
+    A walk that counts its steps meets a node anew at each distance from which it is reached, so a long one is made in
+    strides, and only those who stand at the end of a stride make the next.
+    """
+    if depth is None:
+        return list(dict.fromkeys(Edge(*row) for row in graph.read(_walk(hashes, direction, None).limit(limit))))
+    edges: dict[Edge, None] = {}
+    near, known = list(hashes), set(hashes)
+    while near and depth > 0 and len(edges) < limit:
+        stride = min(depth, _STRIDE)
+        new = [Edge(*row) for row in graph.read(_walk(near, direction, stride).limit(limit))]
+        edges |= dict.fromkeys(new)
+        distances = _distances(near, new, direction)
+        near = [each for each, distance in distances.items() if distance == stride and each not in known]
+        known |= distances.keys()
+        depth -= stride
+    return list(edges)[:limit]
 
 
 def _walk(hashes: Sequence[str], direction: str, depth: int | None) -> Any:
