@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class LLMPrompt(BuiltIn):
         base_url: where the provider answers; by default `OPENAI_BASE_URL` or `ANTHROPIC_BASE_URL`, or its own address.
         api_key: the key, best as `secret://NAME`; by default `OPENAI_API_KEY` or `ANTHROPIC_API_KEY`; empty for none.
         temperature: how much chance there is in the answer; by default, as the model has it.
-        max_tokens: how long the answer may get.
+        max_tokens: how long the answer may get; Anthropic, which wants a limit, gets 16,000 without one.
         stream: whether the answer is heard while it is written.
         log: whether the log of the call has what the model says.
         structured: how a schema is told: in the provider's own way, or as instructions; auto: as the model takes it.
@@ -138,9 +139,9 @@ class LLMPrompt(BuiltIn):
 
     def usage_of(self, outputs: Mapping[str, Any]) -> Mapping[str, float]:
         """Tokens, and dollars where they are known."""
-        used = outputs["usage"]
-        told = {name: used[name] for name in ("input_tokens", "output_tokens")}
-        return told if outputs["cost"] is None else {**told, "cost_usd": outputs["cost"]}
+        used, cost = outputs.get("usage") or {}, outputs.get("cost")
+        told = {name: used[name] for name in ("input_tokens", "output_tokens") if name in used}
+        return told if cost is None else {**told, "cost_usd": cost}
 
     # ---- asking
 
@@ -202,7 +203,7 @@ class LLMPrompt(BuiltIn):
                 if again <= 0:
                     raise LLMError(_does_not_conform(answer, problem)) from None
                 again -= 1
-                say(f"The answer does not conform to the schema: {problem}; asking again")
+                say(f"The answer does not conform to the schema: {problem}; asking again", logging.WARNING)
                 question = _asked_again(question, answer, problem)
 
     def _account(self) -> Account:

@@ -310,7 +310,10 @@ def test_retry_after_is_a_date_to_come() -> None:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (Fault(503, "down", headers={"Retry-After": "900"}), r"503\): down. It wants to be asked again in 900 s, and"),
+        (
+            Fault(503, "down", headers={"Retry-After": "900"}),
+            r"503\): down; it wants to be asked again in 900 s, and of total_timeout=280 s, 2",
+        ),
         (Fault(500, "down", headers={"Retry-After": "0"}), r"trouble of its own \(500\): down. It was asked 2 times"),
     ],
 )
@@ -404,6 +407,10 @@ def test_the_key_and_the_address_come_from_the_environment(
 def test_another_provider_may_name_its_models_as_it_likes(model: LanguageModel) -> None:
     made = prompt(model, "anthropic/claude-sonnet-5", provider="openai")(prompt="x")
     assert (made["model"], model.asked[0].anthropic) == ("anthropic/claude-sonnet-5", False)
+    assert "max_tokens" not in model.asked[0].body
+    for name, limit in (("claude-3-haiku-20240307", 4_096), ("claude-sonnet-5", 16_000)):
+        prompt(model, name)(prompt="x")
+        assert model.asked[-1].body["max_tokens"] == limit
     assert prompt(model, "openai/gpt-5")(prompt="x")["model"] == "gpt-5"
 
 

@@ -11,7 +11,7 @@ from twingraph.components.chat.conversation import Answer, Json, Question, ToolC
 from twingraph.components.chat.schemas import instructions, without_limits
 
 _VERSION = "2023-06-01"
-_MOST_TOKENS = 4096  # the protocol wants a number; this is one that every model takes
+_MOST_TOKENS, _OF_OLDER = 16_000, 4_096  # the protocol wants a number; what a model thinks counts as well
 _REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -41,7 +41,7 @@ class Anthropic:
         """The question as it is sent."""
         told: Json = {
             "model": question.model,
-            "max_tokens": question.max_tokens or _MOST_TOKENS,
+            "max_tokens": question.max_tokens or _most_tokens(question.model),
             "messages": _messages(question.messages),
         }
         system = _system(question)
@@ -122,6 +122,10 @@ class _Folding:
 def takes_no_schema(model: str) -> bool:
     """Whether a model is older than schemas: those before Claude 4.5, and Claude 4.1."""
     return re.match(r"claude-(\d|instant|(opus|sonnet)-4(-1|-0|-\d{8})?$|opus-4-1-)", model) is not None
+
+
+def _most_tokens(model: str) -> int:
+    return _OF_OLDER if re.match(r"claude-(2|3|instant)", model) else _MOST_TOKENS
 
 
 def _as_text(arguments: Any) -> str:

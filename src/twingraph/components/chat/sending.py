@@ -114,10 +114,9 @@ class Asking:
             times = f" It was asked {tries} times." if tries > 1 else ""
             raise LLMUnavailableError(f"{why}.{times}") from failure.__cause__
         if pause >= left:
-            asked = f"It wants to be asked again in {pause:.0f} s, and" if failure.after is not None else "And"
-            raise LLMUnavailableError(
-                f"{why}. {asked} {max(left, 0):.0f} s are left of total_timeout={self._limits.total:g}."
-            ) from failure.__cause__
+            told = f"of total_timeout={self._limits.total:g} s, {max(left, 0):.0f} s are left"
+            asked = f"it wants to be asked again in {pause:.0f} s, and " if failure.after is not None else ""
+            raise LLMUnavailableError(f"{why}; {asked}{told}.") from failure.__cause__
         say(f"{why}; asking again in {pause:.1f} s", logging.WARNING)
         if self._left.wait(pause):
             raise LLMError("The call was stopped while it waited to ask again.")
