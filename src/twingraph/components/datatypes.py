@@ -25,6 +25,11 @@ KINDS = {
 """What an argument of a function may have to be, in words; the last three are kinds of `Time`."""
 
 
+def is_pattern(name: str) -> bool:
+    """Whether Polars takes the name of a column for a pattern that stands for several."""
+    return name == "*" or (name.startswith("^") and name.endswith("$"))
+
+
 def without_rows(types: Mapping[str, DataType]) -> LazyFrame:
     """A frame with these columns and no rows, to try things on."""
     return _without_rows(tuple(types.items()))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from twingraph.components.datatypes import KINDS, TYPES, empty_of, fits, kind_of, told, without_rows
+from twingraph.components.datatypes import KINDS, TYPES, empty_of, fits, is_pattern, kind_of, told, without_rows
 from twingraph.components.functions import Function, Typed
 from twingraph.components.instants import instant
 from twingraph.components.syntax import Call, Column, ExpressionError, Listed, Literal, Node, offered
@@ -92,7 +92,7 @@ class _Meaning:
         import polars as pl
 
         name = node.name
-        if name == "*" or (name.startswith("^") and name.endswith("$")):
+        if is_pattern(name):
             raise self.wrong(node, f"A column named {name!r} cannot be used in an expression; rename it first.")
         return Typed(pl.col(name), None if self.schema is None else self.schema[name])
 

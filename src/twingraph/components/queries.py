@@ -50,17 +50,28 @@ _CHECKED = (Select, Drop, Derive, Rename, Group)
 """What is made of expressions, which were tried one by one, and of names."""
 
 
+class _Earlier(Exception):
+    """What comes before an operation fails when it is run."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def query(operations: Iterable[Operation], frame: pl.LazyFrame, others: Others) -> pl.LazyFrame:
     """The frame after all operations, not yet computed; ComponentError names the operation that does not fit."""
     from polars.exceptions import PolarsError
 
+    chain, start = tuple(operations), frame
     types: Types = frame.collect_schema()
-    for number, operation in enumerate(operations, 1):
+    for number, operation in enumerate(chain, 1):
         where = named(number, kind_of(operation))
         try:
             frame, types = _after(operation, frame, types, others)
         except ExpressionError as error:
             raise error.within(where) from error.__cause__
+        except _Earlier as error:
+            raise culprit(chain[: number - 1], start, others, error.error) from error.error
         except (Unfit, PolarsError) as error:
             raise ComponentError(f"{where}{told(error)}") from error
     return frame
@@ -144,11 +155,15 @@ def _other(operation: Join, others: Others) -> pl.LazyFrame:
 def _pivot(operation: Pivot, frame: pl.LazyFrame, types: Types) -> tuple[pl.LazyFrame, Step]:
     """The step, and where it starts: from what the query gives up to here, if the columns have to be looked up."""
     import polars as pl
+    from polars.exceptions import PolarsError
 
     used = known(dict.fromkeys([*operation.index, *operation.on, *operation.values]), types)
     if operation.columns:
         columns = pl.Series(operation.on[0], list(operation.columns)).cast(types[operation.on[0]])
         return frame, steps.pivoted(operation, types, columns)
-    ready = (frame.select(used) if operation.index else frame).collect()
+    try:
+        ready = (frame.select(used) if operation.index else frame).collect()
+    except PolarsError as error:
+        raise _Earlier(error) from error
     found = ready.select(operation.on).unique(maintain_order=True)
     return ready.lazy(), steps.pivoted(operation, types, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from twingraph.components.datatypes import converted, kind_of, told, without_rows
+from twingraph.components.datatypes import converted, is_pattern, kind_of, told, without_rows
 from twingraph.components.expressions import Expression, parsed
 from twingraph.components.operations import (
     Cast,
@@ -44,6 +44,8 @@ def known(names: Iterable[str], types: Types, what: str = "column") -> list[str]
     for name in found:
         if name not in types:
             raise Unfit(f"there is no {what} {name!r}{offered(name, types)}")
+        if is_pattern(name):
+            raise Unfit(f"a column named {name!r} cannot be named here; rename it first.")
     return found
 
 
@@ -62,11 +64,12 @@ def selected(operation: Select, types: Types) -> Step:
     import polars as pl
 
     known((name for name, expression in operation.columns if expression is None), types)
-    made = {name: pl.col(name) if each is None else each.polars(types) for name, each in operation.columns}
+    made = [(pl.col(name) if each is None else each.polars(types)).alias(name) for name, each in operation.columns]
+    names = [name for name, _ in operation.columns]
     expressions = [each for _, each in operation.columns if each is not None]
     if len(expressions) == len(made) and all(each.rowwise and not each.columns for each in expressions):
-        return lambda frame: frame.with_columns(**made).select(*made)  # constants are as long as the frame
-    return lambda frame: frame.select(**made)
+        return lambda frame: frame.with_columns(made).select(names)  # constants are as long as the frame
+    return lambda frame: frame.select(made)
 
 
 def dropped(operation: Drop, types: Types) -> Step:
@@ -81,13 +84,13 @@ def derived(operation: Derive, types: Types) -> Step:
     now = dict(types)
     for name, expression in operation.columns:
         if batches[-1].keys() & {*expression.columns, name}:
-            now.update(without_rows(now).with_columns(**batches[-1]).collect_schema())
+            now.update(without_rows(now).with_columns(batches[-1].values()).collect_schema())
             batches.append({})
-        batches[-1][name] = expression.polars(now)
+        batches[-1][name] = expression.polars(now).alias(name)
 
     def step(frame: pl.LazyFrame) -> pl.LazyFrame:
         for batch in batches:
-            frame = frame.with_columns(**batch)
+            frame = frame.with_columns(batch.values())
         return frame
 
     return step
@@ -95,7 +98,8 @@ def derived(operation: Derive, types: Types) -> Step:
 
 def renamed(operation: Rename, types: Types) -> Step:
     names = dict(operation.columns)
-    known(names, types)
+    if strange := [name for name in names if name not in types]:
+        known(strange, types)
     after = [names.get(name, name) for name in types]
     if twice := next((name for name in after if after.count(name) > 1), None):
         raise Unfit(f"two columns would be named {twice!r}.")
@@ -106,13 +110,14 @@ def cast(operation: Cast, types: Types) -> Step:
     import polars as pl
 
     known((name for name, _ in operation.columns), types)
-    made = {}
+    made = []
     for name, to in operation.columns:
         try:
-            made[name] = converted(pl.col(name), types[name], to.removesuffix("?"), strict=not to.endswith("?"))
+            value = converted(pl.col(name), types[name], to.removesuffix("?"), strict=not to.endswith("?"))
+            made.append(value.alias(name))
         except ValueError as problem:
             raise Unfit(f"column {name!r}: {problem}.") from problem
-    return lambda frame: frame.with_columns(**made)
+    return lambda frame: frame.with_columns(made)
 
 
 def ordered(operation: Sort, types: Types) -> Step:
@@ -122,7 +127,7 @@ def ordered(operation: Sort, types: Types) -> Step:
     for text in operation.by:
         down = text not in types and text.startswith("-")
         name = text[1:].strip() if down else text
-        if name not in types and name.isidentifier():
+        if name in types or name.isidentifier():
             known([name], types)
         keys.append(pl.col(name) if name in types else parsed(name).polars(types))
         falling.append(down != operation.descending)

@@ -349,6 +349,56 @@ def test_a_workflow_joins_what_two_nodes_give() -> None:
     assert flow.run().outputs["data"] == [{"id": 1, "people": 134}, {"id": 3, "people": 134}]
 
 
+def test_names_are_names() -> None:
+    odd = [{"^a$": 1, "*": 2, "self": 3, "exprs": None}]
+    made = transformed({"rename": {"^a$": "a", "*": "b"}}, {"derive": {"self": "a + b", "exprs": "self * 2"}}, data=odd)
+    assert made == [{"a": 1, "b": 2, "self": 3, "exprs": 6}]
+    for operation in ({"select": "*"}, {"drop": "^a$"}, {"filter": "`^a$` > 0"}, {"sort": "*"}):
+        with pytest.raises(ComponentError, match=r"column named '.*' cannot be .*; rename it first\."):
+            transformed(operation, data=odd)
+
+
+def test_what_fails_before_a_pivot_is_not_blamed_on_it() -> None:
+    with pytest.raises(ComponentError, match=r"operation 1 \(cast\): conversion from"):
+        transformed({"cast": {"city": "int"}}, {"pivot": {"on": "n", "values": "city", "index": "id"}})
+
+
+OPERATIONS = st.lists(
+    st.sampled_from(
+        [
+            {"filter": "x > 0"},
+            {"filter": "x >= mean(x)"},
+            {"filter": "row % 2 == 0"},
+            {"derive": {"x": "x + 1", "k": "coalesce(k, x)"}},
+            {"derive": {"x": "x - over(min(x), k)"}},
+            {"sort": ["-x", "k"]},
+            {"sort": "row"},
+            {"limit": {"n": 4, "offset": 1}},
+            {"sample": {"n": 5, "seed": 1}},
+            {"sample": {"fraction": 0.5}},
+            {"deduplicate": {"by": "k", "keep": "last"}},
+            {"group": {"by": "k", "x": "sum(x)", "row": "min(row)"}},
+            {"join": {"with": "others", "on": "k", "how": "left", "suffix": "_there"}},
+            {"select": {"row": "row", "k": "k", "x": "x"}},
+            {"cast": {"x": "int"}},
+        ]
+    ),
+    max_size=6,
+    unique_by=str,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(OPERATIONS, st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 3)), min_size=1, max_size=12))
+def test_a_chain_does_what_its_operations_do_one_by_one(operations: list[Any], pairs: list[tuple[int, int]]) -> None:
+    rows = [{"row": at, "k": k, "x": x} for at, (k, x) in enumerate(pairs)]
+    frame, others = pl.DataFrame(rows), [{"k": 1, "y": 1}, {"k": 1, "y": 2}, {"k": 2, "y": 3}]
+    one_by_one = frame
+    for operation in operations:
+        one_by_one = DataTransform(operations=[operation]).execute(one_by_one, others=others)["data"]
+    assert DataTransform(operations=operations).execute(frame, others=others)["data"].equals(one_by_one)
+
+
 VALUES = st.none() | st.integers(-3, 3)
 TABLE = st.lists(st.fixed_dictionaries({"k": VALUES, "x": VALUES}), max_size=12)
 
