@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import select
-import socket
 import sys
 import threading
 from collections import deque
@@ -251,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _until_gone(self) -> None:
         """Wait until the client has gone, or this server ends."""
         while not self.server.ending.is_set():
-            if select.select([self.connection], [], [], _WAIT)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+            if select.select([self.connection], [], [], _WAIT)[0] and not self.connection.recv(1):
                 raise ConnectionResetError
         self.close_connection = True
 
