@@ -190,7 +190,7 @@ def _separator(text: str | None) -> str | None:
 
 def _known_types(types: Mapping[str, str] | None) -> None:
     from lokki.errors import nearest
-    from twingraph.components.datatypes import TYPES
+    from twingraph.components.expressions.datatypes import TYPES
 
     for column, name in (types or {}).items():
         if name not in TYPES:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from twingraph.components.built_in import BuiltIn, needed
 from twingraph.components.frames import Form, columns_of, form_of, in_form, lazy_of, table_in
-from twingraph.components.operations import Join, operations_of, schema
+from twingraph.components.transforming.operations import Join, operations_of, schema
 
 if TYPE_CHECKING:
     from polars import LazyFrame
@@ -76,7 +76,7 @@ class DataTransform(BuiltIn):
         return _whole(*self._run(table, others, wanted))
 
     def _run(self, table: Any, others: Mapping[str, Any], wanted: Form) -> tuple[Any, list[str]]:
-        from twingraph.components.queries import culprit, query
+        from twingraph.components.transforming.queries import culprit, query
 
         with needed(self.extra, "DataTransform"):
             from polars.exceptions import PolarsError
@@ -97,7 +97,7 @@ class DataTransform(BuiltIn):
         """The tables, of which those without any record get the columns that are asked of them, without a type."""
         import polars as pl
 
-        from twingraph.components.wanted import wanted
+        from twingraph.components.transforming.wanted import wanted
 
         tables = {"": frame, **beside}
         names = {key: table.collect_schema().names() for key, table in tables.items()}

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twingraph.components.expressions import ExpressionError, parsed
-from twingraph.components.vocabulary import FUNCTIONS
+from twingraph.components.expressions.vocabulary import FUNCTIONS
 
 ORDERS = pl.DataFrame(
     {

@@ -134,7 +134,7 @@ def _mistyped(file: File, manner: Manner) -> str | None:
     """A value that is not of the type of its column."""
     import polars as pl
 
-    from twingraph.components.datatypes import converted, named_type
+    from twingraph.components.expressions.datatypes import converted, named_type
 
     separator = manner.separator or separator_of(file.name)
     data = text(file, manner.encoding).encode()

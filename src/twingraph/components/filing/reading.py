@@ -59,7 +59,7 @@ def _typed(query: pl.LazyFrame, kind: str, manner: Manner, shown: str) -> pl.Laz
     """With the types that are asked of columns; csv is read in them."""
     if not manner.types:
         return query
-    from twingraph.components.datatypes import converted
+    from twingraph.components.expressions.datatypes import converted
 
     schema = query.collect_schema()
     checked(manner.types, schema.names(), shown)

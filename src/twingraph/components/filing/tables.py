@@ -66,7 +66,7 @@ def _put_together(frames: Sequence[pl.LazyFrame], files: list[File], manner: Man
 def _csv(file: File, manner: Manner, asked: Asked) -> pl.LazyFrame:
     import polars as pl
 
-    from twingraph.components.datatypes import named_type
+    from twingraph.components.expressions.datatypes import named_type
 
     enough = None if asked.where or asked.limit is None else asked.limit + manner.header
     return pl.scan_csv(

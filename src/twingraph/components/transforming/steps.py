@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from twingraph.components.datatypes import converted, is_pattern, kind_of, told, without_rows
 from twingraph.components.expressions import Expression, parsed
-from twingraph.components.operations import (
+from twingraph.components.expressions.datatypes import converted, is_pattern, kind_of, told, without_rows
+from twingraph.components.expressions.syntax import offered
+from twingraph.components.transforming.operations import (
     Cast,
     Deduplicate,
     Derive,
@@ -24,7 +25,6 @@ from twingraph.components.operations import (
     Sort,
     Unpivot,
 )
-from twingraph.components.syntax import offered
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from lokki.frozen import frozen
 from twingraph.components.expressions import Expression, ExpressionError
-from twingraph.components.shapes import (
+from twingraph.components.expressions.syntax import offered
+from twingraph.components.transforming.shapes import (
     COLUMNS,
     EXPRESSIONS,
     FLAG,
@@ -28,7 +29,6 @@ from twingraph.components.shapes import (
     Shape,
     choice,
 )
-from twingraph.components.syntax import offered
 from twingraph.errors import ComponentError
 
 Named: TypeAlias = tuple[tuple[str, Expression], ...]

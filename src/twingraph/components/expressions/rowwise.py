@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twingraph.components.datatypes import converted
-from twingraph.components.functions import Typed, function
+from twingraph.components.expressions.datatypes import converted
+from twingraph.components.expressions.functions import Typed, function
 
 if TYPE_CHECKING:
     from polars import Expr
 
-    from twingraph.components.functions import Clock, Condition, Day, Number, Same, Span, Text, Time, Value
+    from twingraph.components.expressions.functions import Clock, Condition, Day, Number, Same, Span, Text, Time, Value
 
 
 def _whole(x: Expr) -> Expr:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twingraph.components import aggregates, rowwise
-from twingraph.components.functions import Function
+from twingraph.components.expressions import aggregates, rowwise
+from twingraph.components.expressions.functions import Function
 
 FUNCTIONS: dict[str, Function] = {
     each.name: each for room in (rowwise, aggregates) for each in vars(room).values() if isinstance(each, Function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from twingraph.components.expressions import Expression, ExpressionError, parsed
-from twingraph.components.operations import (
+from twingraph.components.transforming.operations import (
     Cast,
     Deduplicate,
     Derive,

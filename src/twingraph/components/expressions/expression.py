@@ -1,9 +1,4 @@
-"""The language of expressions: from `price * quantity > 10 and city in ['Bern', 'Basel']` to an expression of Polars.
-
-A text is read by the `grammar` into a tree of the nodes in `syntax`; nothing is ever given to `eval`, and length and
-depth are bounded. What a tree means is said in `meanings`, what the functions do in `vocabulary`. Every error shows the
-expression with a caret below the place.
-"""
+"""An expression that was read: what it uses, whether it fits, and what it is to Polars."""
 
 from __future__ import annotations
 
@@ -12,15 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lokki.frozen import frozen
-from twingraph.components.grammar import read
-from twingraph.components.syntax import Call, Column, ExpressionError, Node, below, offered, walk
-from twingraph.components.vocabulary import FUNCTIONS
+from twingraph.components.expressions.grammar import read
+from twingraph.components.expressions.syntax import Call, Column, ExpressionError, Node, below, offered, walk
+from twingraph.components.expressions.vocabulary import FUNCTIONS
 from twingraph.errors import ComponentTypeError
 
 if TYPE_CHECKING:
     from polars import DataType, Expr
-
-__all__ = ["Expression", "ExpressionError", "parsed"]
 
 
 @frozen
@@ -56,7 +49,7 @@ class Expression:
 
     def polars(self, schema: Mapping[str, DataType] | None = None) -> Expr:
         """As an expression of Polars; where the types of the columns are given, they are checked as well."""
-        from twingraph.components.meanings import meaning
+        from twingraph.components.expressions.meanings import meaning
 
         return meaning(self if schema is None else self.checked(schema), schema)
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from twingraph.components.syntax import Call, Column, ExpressionError, Listed, Literal, Node, below, offered
-from twingraph.components.vocabulary import FUNCTIONS
+from twingraph.components.expressions.syntax import Call, Column, ExpressionError, Listed, Literal, Node, below, offered
+from twingraph.components.expressions.vocabulary import FUNCTIONS
 
 LONGEST = 10_000
 """Characters of an expression."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twingraph.components.functions import function
+from twingraph.components.expressions.functions import function
 
 if TYPE_CHECKING:
     from polars import Expr
 
-    from twingraph.components.functions import Condition, Many, Number, Value
+    from twingraph.components.expressions.functions import Condition, Many, Number, Value
 
 
 @function("aggregate")

@@ -12,16 +12,25 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from twingraph.components.datatypes import KINDS, TYPES, empty_of, fits, is_pattern, kind_of, told, without_rows
-from twingraph.components.functions import Function, Typed
-from twingraph.components.instants import instant
-from twingraph.components.syntax import Call, Column, ExpressionError, Listed, Literal, Node, offered
-from twingraph.components.vocabulary import FUNCTIONS
+from twingraph.components.expressions.datatypes import (
+    KINDS,
+    TYPES,
+    empty_of,
+    fits,
+    is_pattern,
+    kind_of,
+    told,
+    without_rows,
+)
+from twingraph.components.expressions.functions import Function, Typed
+from twingraph.components.expressions.instants import instant
+from twingraph.components.expressions.syntax import Call, Column, ExpressionError, Listed, Literal, Node, offered
+from twingraph.components.expressions.vocabulary import FUNCTIONS
 
 if TYPE_CHECKING:
     from polars import DataType, Expr
 
-    from twingraph.components.expressions import Expression
+    from twingraph.components.expressions.expression import Expression
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -223,7 +232,7 @@ class _Meaning:
         if node.name in _INSTANTS and len(node.arguments) == 1:
             (written,) = node.arguments
             if isinstance(written, Literal) and isinstance(written.value, str):
-                from twingraph.components.datatypes import named_type
+                from twingraph.components.expressions.datatypes import named_type
 
                 return self.instant(written, named_type(node.name))
         same: list[Typed] = []

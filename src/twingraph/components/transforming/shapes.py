@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lokki.frozen import frozen
-from twingraph.components.datatypes import TYPES
 from twingraph.components.expressions import Expression, parsed
-from twingraph.components.syntax import offered
+from twingraph.components.expressions.datatypes import TYPES
+from twingraph.components.expressions.syntax import offered
 
 TEXT_SCHEMA: dict[str, Any] = {"type": "string"}
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from lokki.frozen import frozen
 from lokki.signatures import EMPTY, Argument, Way, arguments
-from twingraph.components.syntax import Literal as Written
-from twingraph.components.syntax import Node
+from twingraph.components.expressions.syntax import Literal as Written
+from twingraph.components.expressions.syntax import Node
 
 if TYPE_CHECKING:
     from polars import DataType, Expr

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from twingraph.components import steps
-from twingraph.components.datatypes import without_rows
 from twingraph.components.expressions import ExpressionError
-from twingraph.components.operations import (
+from twingraph.components.expressions.datatypes import without_rows
+from twingraph.components.expressions.syntax import offered
+from twingraph.components.transforming import steps
+from twingraph.components.transforming.operations import (
     Cast,
     Deduplicate,
     Derive,
@@ -33,14 +34,13 @@ from twingraph.components.operations import (
     kind_of,
     named,
 )
-from twingraph.components.steps import Unfit, known
-from twingraph.components.syntax import offered
+from twingraph.components.transforming.steps import Unfit, known
 from twingraph.errors import ComponentError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from twingraph.components.steps import Step, Types
+    from twingraph.components.transforming.steps import Step, Types
 
     Others: TypeAlias = Mapping[str, pl.LazyFrame]
 
