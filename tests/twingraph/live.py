@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from twingraph import wire
 from twingraph.events import ExecutionFinished, ExecutionStarted, NodeFailed, NodeFinished, NodeLogged, NodeStarted
 from twingraph.executions import requests
 from twingraph.executions.recorder import Recorder
@@ -19,6 +18,7 @@ from twingraph.server.app import create_app
 from twingraph.server.auth import Credentials
 from twingraph.server.catalog import Catalog
 from twingraph.server.context import open_context
+from twingraph.server.frames import Wire
 from twingraph.server.limits import Limits
 from twingraph.server.live import Hub
 from twingraph.server.service import Service
@@ -78,7 +78,7 @@ class Story:
 
     def _publish(self, execution: str) -> None:
         if self.hub is not None:
-            for node in wire.Graph.model_validate(self.service.graph_of(execution)).nodes:
+            for node in json.loads(self.service.graph_of(execution))["nodes"]:
                 self.hub.publish(execution, node_status(execution, node))
             told = self.service.execution(execution)
             self.hub.publish(execution, update(execution, told.status, told.progress))
@@ -90,9 +90,7 @@ def serving(story: Story, told: Credentials | None = None, limits: Limits | None
     context = open_context(story.service, story, told=told, limits=limits or Limits(0, 0, 0), version="0.1.0")
     story.hub = context.hub
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(context), log_level="critical", ws="websockets-sansio", timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(create_app(context), log_level="critical", ws=Wire, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

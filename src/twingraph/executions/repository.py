@@ -29,6 +29,22 @@ _PROGRESS = (
     .where(schema.nodes.c.execution_id.in_(bindparam("executions", expanding=True)))
     .group_by(schema.nodes.c.execution_id, schema.nodes.c.status)
 )
+_node, _edge = schema.nodes.c, schema.edges.c
+_NODES = (
+    select(
+        _node.node_id, _node.component, _node.status, _node.platform, _node.started_at, _node.finished_at,
+        _node.duration, _node.hash, _node.content_hash, _node.kind, _node.within, _node.attempts, _node.labels,
+        _node.usage, _node.resources, _node.error, _node.error_type, _node.inputs, _node.outputs,
+    )
+    .where(_node.execution_id == bindparam("execution"))
+    .order_by(_node.key)
+)  # fmt: skip
+_EDGES = (
+    select(_edge.child, _edge.parent)
+    .join(schema.nodes, _node.hash == _edge.child)
+    .where(_node.execution_id == bindparam("execution"))
+    .order_by(_node.key, _edge.parent)
+)
 
 
 class Repository:
@@ -107,10 +123,12 @@ class Repository:
 
     def edges(self, execution: str) -> list[Edge]:
         """The edges that lead to the nodes of an execution, wherever they come from."""
-        found, child = schema.edges, schema.nodes
-        query = select(found.c.child, found.c.parent).join(child, child.c.hash == found.c.child)
-        rows = self.read(query.where(child.c.execution_id == execution).order_by(child.c.key, found.c.parent))
-        return [Edge(*row) for row in rows]
+        return [Edge(*row) for row in self.read(_EDGES, {"execution": execution})]
+
+    def drawn(self, execution: str) -> tuple[Sequence[Any], Sequence[Any]]:
+        """What a picture of an execution needs: of each node the columns of `_NODES`, and the edges; bare rows."""
+        told = {"execution": execution}
+        return self.read(_NODES, told), self.read(_EDGES, told)
 
     def contents(self, hashes: Iterable[str]) -> dict[str, str]:
         """The content hashes of nodes by their hashes; those that are not recorded are left out."""

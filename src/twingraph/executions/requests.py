@@ -91,11 +91,12 @@ def ask(graph: Repository, asked: Sequence[Asked]) -> None:
         _keep(connection, asked)
 
 
-def _keep(connection: Connection, asked: Sequence[Asked]) -> None:
+def rows(asked: Sequence[Asked]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of what is asked for: in `requests`, and in `executions`."""
     now = time.time()
-    rows, executions = [], []
+    made, executions = [], []
     for each in asked:
-        rows.append(
+        made.append(
             {
                 "execution_id": each.execution_id,
                 "workflow_id": each.workflow_id,
@@ -120,7 +121,12 @@ def _keep(connection: Connection, asked: Sequence[Asked]) -> None:
                 "inputs": snapshot(each.inputs).text,
             }
         )
-    connection.execute(_NEW_REQUEST, rows)
+    return made, executions
+
+
+def _keep(connection: Connection, asked: Sequence[Asked]) -> None:
+    made, executions = rows(asked)
+    connection.execute(_NEW_REQUEST, made)
     connection.execute(_NEW_EXECUTION, executions)
 
 

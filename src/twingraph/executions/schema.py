@@ -25,10 +25,15 @@ class Text(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """The text as it is stored, and looked for."""
-        if value is None or (value.isprintable() and value.isascii()):
-            return value
-        told = value.replace("\x00", "\\x00")
-        return told if told.isascii() else told.encode("utf-8", "backslashreplace").decode()
+        return None if value is None else writable(value)
+
+
+def writable(value: str) -> str:
+    """A text as databases take it."""
+    if value.isprintable() and value.isascii():
+        return value
+    told = value.replace("\x00", "\\x00")
+    return told if told.isascii() else told.encode("utf-8", "backslashreplace").decode()
 
 
 metadata = MetaData()

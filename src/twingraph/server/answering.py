@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from twingraph.server.app import create_app
 from twingraph.server.auth import from_settings
 from twingraph.server.context import open_context
+from twingraph.server.frames import Wire
 from twingraph.server.limits import limits
 from twingraph.server.processes import Processes
 from twingraph.server.schedule import Scheduler
@@ -50,7 +51,7 @@ class Answering:
         """Answer until Ctrl-C or SIGTERM."""
         app = create_app(self._context, lifespan=self._scheduling)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False, ws=Wire
         )
         _Server(config, self._end).run([listening])
 

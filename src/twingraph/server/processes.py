@@ -108,7 +108,8 @@ class Processes:
 
     def wake(self) -> None:
         """There is something to run, here or elsewhere."""
-        self.look()
+        if len(self._running) < self.most:  # else it is looked for as soon as one of them is over
+            self.look()
         if self.others is not None:
             self.others.work()
 

@@ -20,8 +20,7 @@ from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
 from twingraph.executions.repository import Repository
 from twingraph.executions.statistics import statistics
-from twingraph.graphs.document import document
-from twingraph.questions import ExecutionGraph
+from twingraph.graphs.written import written
 from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
 from twingraph.server.timing import timing, told
@@ -150,7 +149,7 @@ class Service:
             before = self._keep(asked)
             if before is None:
                 self.launcher.wake()
-                return _begun(asked), True
+                return begun(asked), True
         if before.idempotency_body != text:
             raise Problem(
                 422, "idempotency_key_reused", f"The Idempotency-Key {key!r} was used for another request.",
@@ -175,7 +174,7 @@ class Service:
                 made.append(wire.ErrorBody(detail=problem.detail, code=problem.code, hint=problem.hint))
                 continue
             asked.append(each)
-            made.append(_begun(each))
+            made.append(begun(each))
         if asked:
             requests.ask(self.graph, asked)
             self.launcher.wake()
@@ -185,8 +184,7 @@ class Service:
         name = definitions.name_of(self.graph, body.workflow_id)
         if name is None:
             raise no_workflow(body.workflow_id)
-        config = body.config.model_dump(exclude_none=True)
-        return requests.Asked(new_execution_id(), body.workflow_id, name, body.inputs, config)
+        return asked_for(body, name)
 
     def executions(self, workflow: str, status: str, page: int, size: int) -> wire.ExecutionPage:
         """A page of executions."""
@@ -203,14 +201,6 @@ class Service:
         counts = self.graph.progress([id])[id] if recorded.host else {}  # which it has from its beginning on
         nodes = self.graph.nodes(id) if recorded.status in OVER else []
         return execution_of(recorded, request, counts, {each.node_id: each for each in nodes})
-
-    def glance(self, id: str) -> wire.Execution | None:  # noqa: A002
-        """One execution that is not over, which takes next to no time to tell; None for any other."""
-        recorded, request = requests.with_id(self.graph, id)
-        if recorded is None or recorded.status in OVER:
-            return None
-        counts = self.graph.progress([id])[id] if recorded.host else {}
-        return execution_of(recorded, request, counts, {})
 
     def is_over(self, id: str) -> bool:  # noqa: A002
         """Whether an execution is over."""
@@ -248,7 +238,7 @@ class Service:
         )  # fmt: skip
         requests.ask(self.graph, [asked])
         self.launcher.wake()
-        return _begun(asked)
+        return begun(asked)
 
     def logs(
         self,
@@ -286,10 +276,10 @@ class Service:
 
     # ---- The graph
 
-    def graph_of(self, id: str) -> dict[str, Any]:  # noqa: A002
-        """The graph of an execution: a `wire.Graph`, as JSON, because there may be many nodes."""
+    def graph_of(self, id: str) -> str:  # noqa: A002
+        """The graph of an execution: a `wire.Graph`, as the text of its JSON, because there may be many nodes."""
         self._recorded(id)
-        return document(ExecutionGraph(self.graph).run(id), values=True)
+        return written(self.graph, id)
 
     def metrics(self, component: str) -> wire.ComponentMetrics:
         """How calls of a component went, by its name or the id of a node."""
@@ -317,6 +307,12 @@ def new_execution_id() -> str:
     return f"exec-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(5)}"
 
 
+def asked_for(body: wire.ExecutionBody, name: str, client: str = "") -> requests.Asked:
+    """What is to be kept when this is asked for; `name` is the workflow's."""
+    config = body.config.model_dump(exclude_none=True)
+    return requests.Asked(new_execution_id(), body.workflow_id, name, body.inputs, config, client)
+
+
 def _check(definition: Mapping[str, Any]) -> None:
     ids = [each["id"] for each in definition["nodes"]]
     if twice := next((each for each in ids if ids.count(each) > 1), None) if len(set(ids)) < len(ids) else None:
@@ -330,7 +326,8 @@ def _slug(name: str) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')[:40] or 'workflow'}-{secrets.token_hex(4)}"
 
 
-def _begun(asked: requests.Asked) -> wire.Execution:
+def begun(asked: requests.Asked) -> wire.Execution:
+    """An execution as it is told to who asked for it."""
     return wire.Execution(
         execution_id=asked.execution_id,
         workflow_id=asked.workflow_id,

@@ -11,11 +11,14 @@ from typing import Any
 
 from twingraph import wire
 from twingraph.errors import TwinGraphError
+from twingraph.executions.near import Near
 from twingraph.server.bodies import read
 from twingraph.server.callers import Caller
 from twingraph.server.door import App, Message, Receive, Scope, Send
+from twingraph.server.keeping import Keeper
 from twingraph.server.problems import Problem
 from twingraph.server.service import Service
+from twingraph.server.views import OVER, progress_of
 
 _PATH = "/api/executions"
 _JSON = b"application/json"
@@ -28,12 +31,13 @@ class ShortCut:
     def __init__(self, app: App, service: Service) -> None:
         self._app = app
         self._service = service
-        self._near = service.graph.engine.dialect.name == "sqlite"  # whose reads take less than going to a thread
+        self._near = Near(service.graph) if service.graph.engine.dialect.name == "sqlite" else None
+        self._keeper = Keeper(service, self._near) if self._near else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
         path = scope.get("path", "")
-        if scope["type"] == "http" and path.startswith(_PATH) and not scope["query_string"]:
+        if path.startswith(_PATH) and scope["type"] == "http" and not scope["query_string"]:
             caller = scope.get("state", {}).get("caller")
             if scope["method"] == "POST" and path == _PATH and caller is not None and caller.may("run"):
                 receive = await self._asked(scope, receive, send, caller)
@@ -54,24 +58,46 @@ class ShortCut:
             return _again(message, receive)
         try:
             body = wire.ExecutionBody.model_validate(read(message.get("body", b"")))
-            made, _ = await asyncio.to_thread(self._service.execute, body, caller.name)
+            made = await self._kept(body, caller.name)
         except (ValueError, Problem, TwinGraphError):  # also of JSON, and of what is no ExecutionBody
             return _again(message, receive)
         await _answer(send, 201, made, [(b"location", f"{_PATH}/{made.execution_id}".encode())])
         return _answered
+
+    async def _kept(self, body: wire.ExecutionBody, client: str) -> wire.Execution:
+        if self._keeper is not None:
+            return await self._keeper.execute(body, client)
+        made, _ = await asyncio.to_thread(self._service.execute, body, client)
+        return made
 
     async def _read(self, path: str, receive: Receive, send: Send) -> Receive:
         name = path[len(_PATH) + 1 :]
         if not name or "/" in name:
             return receive
         try:
-            told = self._service.glance(name) if self._near else None
+            told = None if self._near is None else _glance(self._near, name)
         except TwinGraphError:
             return receive
         if told is None:
             return receive
         await _answer(send, 200, told, [])
         return _answered
+
+
+def _glance(near: Near, name: str) -> wire.Execution | None:
+    """An execution that is not over; None for any other."""
+    found = near.glance(name)
+    if found is None or found.status in OVER:
+        return None
+    return wire.Execution(
+        execution_id=name,
+        workflow_id=found.workflow_id,
+        name=found.name,
+        status=found.status,  # type: ignore[arg-type]  # the graph knows these words only
+        started_at=wire.utc(found.started_at),
+        progress=progress_of(near.progress(name) if found.host else {}),  # which it has from its beginning on
+        rerun_of=found.rerun_of or None,
+    )
 
 
 async def _answered() -> Message:

@@ -1,8 +1,10 @@
 """/ws: what happens in executions, as it happens.
 
 A client sends `{"action": "subscribe", "execution_id": ...}` and gets first how things are, then what changes: nothing
-is missed between the two, also when the execution is over. Without an id it hears of all executions. Each client has a
-queue of its own; one that does not keep up loses what is in it and gets how things are instead, and hinders nobody.
+is missed between the two, also when the execution is over. Without an id it hears of all executions.
+
+Messages are written to a client as they come, whole batches at once. What one that is behind does not take waits in a
+queue of its own; when that is full, the client loses what is in it, gets how things are instead, and hinders nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,16 +24,18 @@ from starlette.responses import JSONResponse
 from twingraph import wire
 from twingraph.server.callers import Caller
 from twingraph.server.context import Context
-from twingraph.server.live import Told
+from twingraph.server.frames import WIRE, Piece, Wire
+from twingraph.server.live import Batch
 from twingraph.server.problems import Problem
 from twingraph.server.service import Service
 
 router = APIRouter()
 
-_MOST_WAITING = 2_000
+_MOST_WAITING = 10_000
+_ROOM = 16 << 20  # bytes that may wait
 _LONGEST = 64 << 10
 _MOST_SUBSCRIPTIONS = 1_000
-_TOGETHER = 200  # messages that are sent before others get a turn
+_TOGETHER = 1 << 16  # bytes that are written before others get a turn
 _ACTIONS = ("subscribe", "unsubscribe", "ping")
 
 
@@ -69,18 +74,56 @@ def _caller(context: Context, socket: WebSocket) -> Caller:
     return caller
 
 
+class _Queue:
+    """What waits for a client."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[Piece] = deque()
+        self._messages = self._size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def put(self, piece: Piece) -> bool:
+        """Let it wait; False when there was too much: then it is all that waits."""
+        full = self._messages + len(piece) > _MOST_WAITING or self._size + len(piece.frames) > _ROOM
+        if full:
+            self.clear()
+        self._pieces.append(piece)
+        self._messages += len(piece)
+        self._size += len(piece.frames)
+        return not full
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._pieces.clear()
+        self._messages = self._size = 0
+
+    def take(self) -> list[Piece]:
+        """Some of it, in order."""
+        taken, size = [], 0
+        while self._pieces and size < _TOGETHER:
+            taken.append(self._pieces.popleft())
+            size += len(taken[-1].frames)
+            self._messages -= len(taken[-1])
+        self._size -= size
+        return taken
+
+
 class _Client:
     """One client that listens."""
 
     def __init__(self, socket: WebSocket, context: Context) -> None:
         self._socket = socket
+        self._wire: Wire | None = socket.scope.get("extensions", {}).get(WIRE, {}).get("wire")
         self._service = context.service
         self._hub = context.hub
         self._subscribed: set[str] = set()
         self._all = False
-        self._waiting: deque[str] = deque()
+        self._waiting = _Queue()
         self._news = asyncio.Event()
         self._behind = False
+        self._busy = False  # something is being sent, so that what comes now has to wait for it
 
     async def serve(self) -> None:
         """Until the client goes."""
@@ -101,31 +144,50 @@ class _Client:
             with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
                 await sending
 
-    def _hear(self, told: Told) -> None:
-        if self._all or told.execution in self._subscribed:
-            self._put(told.text)
+    def _hear(self, batch: Batch) -> None:
+        if self._all:
+            self._put(batch.whole)
+        elif self._subscribed:
+            for execution in batch.by_execution.keys() & self._subscribed:
+                self._put(batch.by_execution[execution])
 
-    def _put(self, text: str) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
-            self._waiting.clear()
+    def _say(self, *messages: dict[str, Any]) -> None:
+        self._put(Piece([json.dumps(each) for each in messages]))
+
+    def _put(self, piece: Piece) -> None:
+        """Write messages where that can be done at once; else they wait."""
+        idle = not (self._busy or self._behind or self._waiting)
+        if idle and self._wire is not None and self._wire.write(piece.frames):
+            return
+        if not self._waiting.put(piece):
             self._behind = True
-        self._waiting.append(text)
         self._news.set()
 
     async def _send(self) -> None:
+        """Send what waits."""
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._behind:
-                self._behind = False
-                for each in tuple(self._subscribed):
-                    await self._snapshot(each)
-            sent = 0
-            while self._waiting:
-                await self._socket.send_text(self._waiting.popleft())
-                sent += 1
-                if sent % _TOGETHER == 0:
-                    await asyncio.sleep(0)
+            self._busy = True
+            while self._behind or self._waiting:
+                if self._behind:
+                    self._behind = False
+                    self._waiting.clear()
+                    await self._write([await self._state(each) for each in tuple(self._subscribed)])
+                await self._write(self._waiting.take())
+            self._busy = False
+
+    async def _write(self, pieces: list[Piece]) -> None:
+        """Send messages when the client takes them."""
+        if self._wire is None:
+            for text in (text for each in pieces for text in each.texts):
+                await self._socket.send_text(text)
+        elif pieces:
+            frames = b"".join(each.frames for each in pieces)
+            while await self._wire.written():
+                if self._wire.write(frames):
+                    break
+        await asyncio.sleep(0)
 
     async def _answer(self, text: str) -> None:
         try:
@@ -133,15 +195,15 @@ class _Client:
             await self._do(action, execution)
         except Problem as problem:
             told = {"code": problem.code, "error": problem.detail, "hint": problem.hint}
-            self._put(json.dumps({"event": "error", "data": {key: each for key, each in told.items() if each}}))
+            self._say({"event": "error", "data": {key: each for key, each in told.items() if each}})
 
     async def _do(self, action: str, execution: str) -> None:
         match action:
             case "ping":
-                self._put('{"event": "pong", "data": {}}')
+                self._say({"event": "pong", "data": {}})
             case "subscribe" if not execution:
                 self._all = True
-                self._put('{"event": "subscribed", "data": {"execution_id": null}}')
+                self._say({"event": "subscribed", "data": {"execution_id": None}})
             case "subscribe":
                 if len(self._subscribed) >= _MOST_SUBSCRIPTIONS:
                     raise Problem(
@@ -149,18 +211,17 @@ class _Client:
                     )
                 self._subscribed.add(execution)  # first, so that nothing is missed while the snapshot is made
                 try:
-                    await self._snapshot(execution)
+                    self._put(await self._state(execution))
                 except Problem:
                     self._subscribed.discard(execution)
                     raise
             case _:
                 self._subscribed.discard(execution)
                 self._all = self._all and bool(execution)
-                self._put(json.dumps({"event": "unsubscribed", "data": {"execution_id": execution or None}}))
+                self._say({"event": "unsubscribed", "data": {"execution_id": execution or None}})
 
-    async def _snapshot(self, execution: str) -> None:
-        for each in await run_in_threadpool(snapshot, self._service, execution):
-            self._put(json.dumps(each))
+    async def _state(self, execution: str) -> Piece:
+        return await run_in_threadpool(_state, self._service, execution)
 
 
 def _read(text: str) -> tuple[str, str]:
@@ -180,13 +241,14 @@ def _read(text: str) -> tuple[str, str]:
     return action, execution or ""
 
 
-def snapshot(service: Service, execution: str) -> list[dict[str, Any]]:
+def _state(service: Service, execution: str) -> Piece:
     """How an execution is: as a client would know that has listened from the beginning."""
     told = service.execution(execution)
-    made = [update(told.execution_id, told.status, told.progress)]
-    return made + [
-        node_status(execution, each) for each in wire.Graph.model_validate(service.graph_of(execution)).nodes
-    ]
+    nodes = json.loads(service.graph_of(execution))["nodes"]
+    made = [update(told.execution_id, told.status, told.progress), *(node_status(execution, each) for each in nodes)]
+    piece = Piece([json.dumps(each) for each in made])
+    _ = piece.frames  # made here, where nobody waits for it
+    return piece
 
 
 def update(execution: str, status: str, progress: wire.Progress) -> dict[str, Any]:
@@ -195,13 +257,13 @@ def update(execution: str, status: str, progress: wire.Progress) -> dict[str, An
     return {"event": "execution:update", "data": data}
 
 
-def node_status(execution: str, node: wire.GraphNode) -> dict[str, Any]:
-    """The event that tells of a node."""
+def node_status(execution: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    """The event that tells of a node of the graph."""
     data = {
         "execution_id": execution,
-        "node_id": node.id,
-        "status": node.status,
-        "duration": node.duration,
-        "outputs": node.properties.get("outputs"),
+        "node_id": node["id"],
+        "status": node["status"],
+        "duration": node["duration"],
+        "outputs": node["properties"].get("outputs"),
     }
     return {"event": "node:status", "data": data}

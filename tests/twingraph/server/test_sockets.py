@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import WebSocketDenialResponse
+from websockets.sync.client import ClientConnection, connect
 
+from tests.twingraph.live import Story, serving
 from tests.twingraph.server.conftest import WORKFLOW, Waiting, now
 from twingraph.events import ExecutionStarted, NodeFinished, NodeStarted
 from twingraph.executions.recorder import Recorder
@@ -137,6 +140,55 @@ def test_who_listens_has_to_say_who_it_is(graph: Repository, launcher: Waiting) 
             with client.websocket_connect(path, headers=headers) as socket:
                 socket.send_json({"action": "ping"})
                 assert socket.receive_json()["event"] == "pong"
+
+
+def subscribed(socket: ClientConnection, execution: str) -> None:
+    socket.send(json.dumps({"action": "subscribe", "execution_id": execution}))
+    assert json.loads(socket.recv(10))["event"] == "execution:update"
+
+
+def noted(number: int, size: int) -> dict[str, Any]:
+    data = {"execution_id": "mine", "node_id": f"node-{number}", "status": "completed", "outputs": "ü" * size}
+    return {"event": "node:status", "data": data}
+
+
+def test_events_arrive_in_order_at_all_who_listen_whatever_their_length(recorder: Recorder) -> None:
+    story = Story(recorder, held=True)
+    recorder(ExecutionStarted("mine", "x", kind="pipeline", at=now()))
+    recorder.flush()
+    events = [noted(number, size) for number, size in enumerate([0, 1, 2, 3, 4, 5, 200, 11_000, 70_000, 3] * 20)]
+    with serving(story) as url, ExitStack() as open_here:
+        sockets = [open_here.enter_context(connect(f"{url.replace('http', 'ws')}/ws")) for _ in range(2)]
+        for socket in sockets:
+            subscribed(socket, "mine")
+        assert story.hub is not None
+        for each in events:
+            story.hub.publish("mine", each)
+        for socket in sockets:
+            assert [json.loads(socket.recv(10)) for _ in events] == events
+
+
+def test_who_does_not_keep_up_gets_how_things_are_and_hinders_nobody(recorder: Recorder) -> None:
+    story = Story(recorder, held=True)
+    recorder(ExecutionStarted("mine", "x", kind="pipeline", at=now()))
+    recorder.flush()
+    with serving(story) as url, connect(f"{url.replace('http', 'ws')}/ws", max_queue=1) as slow:
+        with connect(f"{url.replace('http', 'ws')}/ws") as quick:
+            subscribed(slow, "mine")
+            subscribed(quick, "mine")
+            assert story.hub is not None
+            for start in range(0, 1_000, 50):
+                for number in range(start, start + 50):
+                    story.hub.publish("mine", noted(number, 10_000))
+                heard = [json.loads(quick.recv(10))["data"]["node_id"] for _ in range(50)]
+                assert heard == [f"node-{number}" for number in range(start, start + 50)]
+        before = 0
+        while json.loads(slow.recv(10))["event"] == "node:status":
+            before += 1
+        assert before < 1_000
+        last = noted(1_000, 0)
+        story.hub.publish("mine", last)
+        assert json.loads(slow.recv(10)) == last
 
 
 @settings(max_examples=150, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -24,7 +23,7 @@ _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "des
 )
 def get_graph(cases: Cases, execution_id: str) -> Response:
     """The graph of an execution."""
-    return Response(json.dumps(cases.graph_of(execution_id)), media_type="application/json")
+    return Response(cases.graph_of(execution_id), media_type="application/json")
 
 
 @router.get(
