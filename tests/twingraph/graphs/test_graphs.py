@@ -23,6 +23,7 @@ from twingraph.graphs.openlineage import events
 from twingraph.graphs.picture import svg
 from twingraph.graphs.run import RunGraph
 from twingraph.graphs.tree import in_ascii, tree
+from twingraph.graphs.written import written
 from twingraph.questions import ExecutionGraph
 
 ELSEWHERE = hash_of("another run", "load")
@@ -90,6 +91,24 @@ def test_a_document(run: RunGraph) -> None:
     (sing,) = (node for node in told["nodes"] if node["id"] == "sing")
     assert (sing["properties"]["parents_outside"], sing["properties"]["error_type"]) == ([ELSEWHERE], "ValueError")
     assert json.loads(json.dumps(document(run, values=True)))["nodes"][0]["properties"]["outputs"] == {"birds": ["owl"]}
+
+
+def test_the_text_of_a_graph_is_that_of_its_document(run: RunGraph, recorder: Recorder, graph: ExecutionGraph) -> None:
+    odd = {
+        "text": "ü\x00\u2028",
+        "half": "\ud800",
+        "nan": float("nan"),
+        "set": {1},
+        "tuple": (1, ("a",)),
+        "$": {"$b": 1},
+    }
+    other = Story(recorder, "run-2").begin().whole("load", inputs=odd, outputs=odd, resources={"cpu": 1.0})
+    other.whole(
+        'a "quoted" one', ["load", "load"], labels={"ü": "<&>"}, outputs={"b": b"1", "link": "https://x:y@z"}
+    ).end()
+    recorder.flush()
+    for each in (run, graph.run("run-2")):
+        assert written(graph.repository, each.execution.id) == json.dumps(document(each, values=True))
 
 
 def test_a_flowchart(run: RunGraph) -> None:

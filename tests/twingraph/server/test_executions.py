@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +21,7 @@ from twingraph.events import (
     NodeStarted,
 )
 from twingraph.executions.recorder import Recorder
+from twingraph.executions.repository import Repository
 
 
 @pytest.fixture
@@ -189,6 +193,35 @@ def test_many_at_once(client: TestClient, workflow: str, launcher: Waiting) -> N
     assert [each.get("status", each.get("code")) for each in stopped] == ["stopped", "execution_not_found", "stopped"]
     listed = client.get("/api/executions", params={"workflow_id": workflow, "status": "stopped"}).json()
     assert (listed["total"], {each["execution_id"] for each in listed["executions"]}) == (2, {ids[0], ids[2]})
+
+
+def test_who_asks_while_somebody_else_writes_is_answered_when_it_is_kept(
+    client: TestClient, workflow: str, graph: Repository, launcher: Waiting
+) -> None:
+    body = {"workflow_id": workflow}
+    with ThreadPoolExecutor(8) as several, closing(sqlite3.connect(str(graph.engine.url.database))) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        asked = [several.submit(client.post, "/api/executions", json=body) for _ in range(8)]
+        assert not wait(asked, 0.1, FIRST_COMPLETED).done
+        assert client.get("/api/executions").json()["total"] == 0
+        writer.rollback()
+        answers = [each.result() for each in asked]
+    assert {each.status_code for each in answers} == {201}
+    made = {each.json()["execution_id"] for each in answers}
+    assert len(made) == 8
+    assert {each["execution_id"] for each in client.get("/api/executions").json()["executions"]} == made
+    assert launcher.woken
+
+
+def test_many_who_ask_together_are_all_kept(client: TestClient, workflow: str) -> None:
+    texts = ["ü", "a\x00b", "", "\u2028"] * 20
+    with ThreadPoolExecutor(8) as several:
+        bodies = [{"workflow_id": workflow, "inputs": {"text": each}, "config": {"max_parallel": 2}} for each in texts]
+        answers = list(several.map(lambda body: client.post("/api/executions", json=body).json(), bodies))
+    for each in (answers[0], answers[-1]):
+        found = client.get(f"/api/executions/{each['execution_id']}").json()
+        assert found | {"started_at": ""} == each | {"started_at": ""}
+    assert client.get("/api/executions").json()["total"] == len(texts)
 
 
 def test_the_server_says_how_it_is(client: TestClient, asked: str) -> None:
