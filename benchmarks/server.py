@@ -5,8 +5,8 @@
 
 A server is started as a user does, on a free port of this machine, after it was once before: what Python compiles then
 is kept, as it is for whoever installed it. Requests come from threads of a process of its own; while they are counted,
-the one place for executions is taken, so that what is measured is the API. The server's own processor time stands beside
-each rate: on a busy machine it tells more.
+the one place for executions is taken, so that what is measured is the API. The server's own processor time stands
+beside each rate: on a busy machine it tells more.
 
 With `--beside prefect`, the server of Prefect is installed in an environment of its own, for the time of the measuring
 or where `BENCH_PREFECT` says, and asked in the same way: each request for a flow run is followed by reading it.
@@ -288,6 +288,10 @@ def measured(told: argparse.Namespace, code: str) -> None:
             server.close()
 
 
+def used(server: Any) -> str:
+    return f"{server.memory():.0f} MB in {len(tree(server.process.pid))} processes"
+
+
 def answers(server: Server, big: str, told: argparse.Namespace) -> None:
     """What large answers cost."""
     answer_times(server, f"graph of {told.nodes:,} nodes", f"/api/graph/execution/{big}")
@@ -349,8 +353,7 @@ def beside_prefect(told: argparse.Namespace, ours: dict[int, float]) -> None:
 
 def asked_of_prefect(server: Prefect, told: argparse.Namespace, ours: dict[int, float]) -> None:
     time.sleep(5)  # to be idle
-    memory = f"{server.memory():.0f} MB in {len(tree(server.process.pid))} processes"
-    print(f"{'Prefect: start and memory':32}{server.start_cpu:.2f} s of processor, {memory}")
+    print(f"{'Prefect: start and memory':32}{server.start_cpu:.2f} s of processor, {used(server)}")
     flow = server.ask("POST", "/api/flows/", {"name": "quick"})["id"]
     what = {"path": "/api/flow_runs/", "id": "id", "body": {"flow_id": flow, "state": {"type": "PENDING"}}}
     for clients, ours_here in ours.items():

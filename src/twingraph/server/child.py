@@ -76,6 +76,14 @@ def run(execution: str, channel: Channel, files: Files, url: str) -> None:
     sys.stderr.flush()
 
 
+def prepare(url: str) -> None:
+    """Ask once what executions ask first; a process that is forked from this one has the questions ready."""
+    graph = open_recorder(url).repository()
+    requests.found(graph, "")
+    definitions.found(graph, "")
+    graph.nodes("")
+
+
 def sweep() -> None:
     """Remove what executions left behind on Docker whose processes are no more; its platform does so when it begins."""
     from twingraph.platforms.base import platform

@@ -72,6 +72,7 @@ def live(channel: Channel, files: Sequence[str], url: str, home: str) -> None:
     open_recorder(url).repository()
     machine.who()
     machine.git()
+    child.prepare(url)
     found = imported(files)
     channel.send({"catalog": asdict(found.catalog), "broken": [asdict(each) for each in found.broken]})
     _Nursery(channel, found, url).live()
