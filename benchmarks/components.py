@@ -1,6 +1,6 @@
 """Measures what the built-in components cost on this machine, each beside the bare library that does the same.
 
-    python benchmarks/components.py [--rows llm] [--repeats N] [--quick]
+    python benchmarks/components.py [--rows llm] [--repeats N] [--megabytes N] [--quick]
 
 Every figure is the median of rounds, each in processes of their own, the bare library measured right after. A program
 prints what it measured: processor seconds of its own process where others take part in the work, else seconds.
@@ -89,6 +89,62 @@ def llm(quick: bool) -> list[Row]:
             ("-stream", "a question, answered as a stream", True, ".run"),
             ("-call", "the same as a call of a component", True, ""),
         )
+    ]  # fmt: skip
+
+
+# ---- FileReader: a file that lies in the page cache, read by a process that has read another before
+
+_TABLE = """
+import os, time
+import numpy as np
+import polars as pl
+place = os.path.join(os.environ["BENCH_FOLDER"], "rows.{kind}")
+small = os.path.join(os.environ["BENCH_FOLDER"], "small.{kind}")
+def table(rows):
+    made = np.random.default_rng(1)
+    return pl.DataFrame({{
+        "id": np.arange(rows), "price": made.random(rows), "mass": made.normal(size=rows),
+        "many": made.integers(0, 1 << 40, rows), "few": made.integers(0, 100, rows),
+        "city": made.choice(["Bern", "Basel", "Chur", "Genève"], rows),
+        "at": (np.datetime64("2024-01-01", "us") + made.integers(0, 1 << 42, rows)),
+    }})
+if not os.path.exists(place):
+    wanted = int(os.environ["BENCH_MEGABYTES"]) * 1_000_000 // {part}
+    table(100).write_{kind}(small)
+    table(100_000).write_{kind}(place)
+    table(100_000 * wanted // os.path.getsize(place)).write_{kind}(place)
+with open(place, "rb") as file:
+    while file.read(1 << 24): pass
+{ready}
+def read(place):
+    return {reading}
+read(small)
+began = time.perf_counter()
+found = read(place)
+told = time.perf_counter() - began
+assert found.height > 1000
+print(told)
+"""
+
+
+def files(_quick: bool) -> list[Row]:
+    """What FileReader adds to reading a file."""
+    ready = "from twingraph.components import FileReader\nreader = FileReader(format='frame')"
+
+    def row(name: str, title: str, kind: str, ours: str, bare: str) -> Row:
+        table = {"kind": kind, "part": 4 if kind == "csv" else 1}
+        own, beside = _TABLE.format(ready=ready, reading=ours, **table), _TABLE.format(ready="", reading=bare, **table)
+        return Row(name, f"FileReader: {title}", own, beside, "Polars")
+
+    some = "columns=['city', 'price'], where=\"id < 1000000 and city == 'Bern'\""
+    lazily = "pl.scan_parquet(place).filter((pl.col('id') < 1000000) & (pl.col('city') == 'Bern'))"
+    all_of_it = "pl.read_parquet(place)"
+    return [
+        row("files", "all of a Parquet file", "parquet", "reader.run(place)['data']", all_of_it),
+        row("files-call", "the same as a call of a component", "parquet", "reader(place)['data']", all_of_it),
+        row("files-some", "two columns of some of its rows", "parquet", f"reader.run(place, {some})['data']",
+            f"{lazily}.select('city', 'price').collect()"),
+        row("files-csv", "csv, a quarter of the size", "csv", "reader.run(place)['data']", "pl.read_csv(place)"),
     ]  # fmt: skip
 
 
@@ -220,7 +276,7 @@ def travelling(quick: bool) -> list[Row]:
     ]  # fmt: skip
 
 
-PARTS = (transform, llm, travelling)
+PARTS = (files, transform, llm, travelling)
 
 
 def measured(program: str) -> float:
@@ -248,6 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="", help="only the rows whose names begin like this: llm,files")
     parser.add_argument("--repeats", type=int, default=5, help="rounds per row (default: 5)")
+    parser.add_argument("--megabytes", type=int, default=1000, help="size of the file that is read (default: 1000)")
     parser.add_argument("--quick", action="store_true", help="one round, less of it: a look, not a measure")
     arguments = parser.parse_args()
     rows = [row for part in PARTS for row in part(arguments.quick)]
@@ -256,8 +313,10 @@ def main() -> None:
     if not chosen:
         sys.exit(f"No row is called {arguments.rows!r}; there are {', '.join(row.name for row in rows)}.")
     print("| what | TwinGraph | beside | ratio |\n| --- | --- | --- | --- |")
-    for row in chosen:
-        print(line(row, 1 if arguments.quick else arguments.repeats), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"BENCH_FOLDER": folder, "BENCH_MEGABYTES": str(20 if arguments.quick else arguments.megabytes)}
+        for row in chosen:
+            print(line(row, 1 if arguments.quick else arguments.repeats), flush=True)
 
 
 if __name__ == "__main__":
