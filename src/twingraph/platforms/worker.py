@@ -20,6 +20,7 @@ import ast
 import base64
 import importlib
 import io
+import itertools
 import json
 import linecache
 import logging
@@ -49,6 +50,7 @@ _MESSAGE = 20000
 _LINE = 3000  # of an answer in a log; lines of less than 4096 bytes are written in one piece
 _INLINE = 5500000  # bytes of an answer that Lambda returns itself
 _SAME = {type(None), bool, str, int}
+_PLAIN = _SAME | {float}
 
 
 # ---- values
@@ -92,6 +94,8 @@ class Writing:
         kinds = set(map(type, values))
         if kinds <= _SAME or (kinds == {float} and all(map(math.isfinite, values))):
             return list(values)  # it may change before it is sent
+        if kinds == {dict} and _flat(values) and all(map(math.isfinite, _floats(values))):
+            return list(map(dict, values))
         return [self._at(index, each) for index, each in enumerate(values)]
 
     def _dict(self, values: dict[Any, Any]) -> Any:
@@ -142,7 +146,9 @@ class Reading:
     def __call__(self, value: Any) -> Any:
         if type(value) is list:
             kinds = set(map(type, value))
-            return [self(each) for each in value] if dict in kinds or list in kinds else value
+            if (dict not in kinds and list not in kinds) or (kinds == {dict} and _flat(value)):
+                return value
+            return [self(each) for each in value]
         if type(value) is not dict:
             return value
         if len(value) == 1:
@@ -200,6 +206,17 @@ class Reading:
         for each, value in fields.items():
             object.__setattr__(made, each, self(value))
         return made
+
+
+def _flat(rows: list[dict[Any, Any]]) -> bool:
+    """Whether JSON has these dicts as they are, but for numbers that are none; it is told without looking at each."""
+    if not set(map(type, itertools.chain.from_iterable(map(dict.values, rows)))) <= _PLAIN:
+        return False
+    return all(type(key) is str and not key.startswith("$") for key in set(itertools.chain.from_iterable(rows)))
+
+
+def _floats(rows: list[dict[Any, Any]]) -> list[float]:
+    return [each for row in rows for each in row.values() if type(each) is float]
 
 
 def _enum() -> Any:
