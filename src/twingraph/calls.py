@@ -24,7 +24,7 @@ from twingraph.placed import Placed, unheard
 from twingraph.platforms.base import platform, run
 from twingraph.results import Outputs, Result, outputs, value_of
 from twingraph.retries import Retries
-from twingraph.revealing import refers, revealed
+from twingraph.revealing import refers, revealed, travelling
 
 if TYPE_CHECKING:
     from twingraph.decorators import Component
@@ -228,14 +228,15 @@ class Call:
         return content, sure and certain
 
     def _attempt(self, *args: Any, **kwargs: Any) -> Any:
-        placement = self.component.placement
+        placement, fn = self.component.placement, self.component.fn
+        apart = placement.platform != "local" or placement.config.get("isolate")
         call = Placed(
             f"{self.hash[:_SHOWN_ID]}-{self.attempt}",
             self.around.id,
             self.node,
             self.component.name,
             self.attempt,
-            self.component.fn,
+            travelling(fn) if apart else fn,
             args,
             kwargs,
             placement,

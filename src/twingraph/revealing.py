@@ -6,7 +6,7 @@ a server is the reference. The secret itself is hidden wherever it turns up in v
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twingraph.errors import TwinGraphError
@@ -24,6 +24,18 @@ class SecretError(TwinGraphError):
 def revealed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments with secrets in place of references."""
     return tuple(_revealed(each, 0) for each in args), {name: _revealed(each, 0) for name, each in kwargs.items()}
+
+
+def travelling(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function on its way to where these secrets may not be known: with them in what its instance was made with."""
+    owner: Any = getattr(fn, "__self__", None)
+    if not getattr(owner, "unchanging", False) or not refers((), owner.config):
+        return fn
+    try:
+        made = type(owner)(revealed((), owner.config)[1])
+    except SecretError:  # perhaps it is known there
+        return fn
+    return getattr(made, fn.__name__)  # type: ignore[no-any-return]
 
 
 def refers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -82,9 +82,12 @@ def test_a_frame_is_recorded_as_what_it_is_and_not_row_by_row(monkeypatch: pytes
     assert "never seen" not in node.inputs + node.outputs
 
 
-def test_a_component_of_ones_own_that_stands_on_them_runs_where_they_are_installed(components_image: str) -> None:
-    made = component(**in_image(components_image))(Loud({"style": "long"}))
-    assert made(name="Ada")["said"] == ["Good day ADA!!"]
+def test_a_component_of_ones_own_that_stands_on_them_runs_where_they_are_installed(
+    components_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINGRAPH_SECRET_GREETER_KEY", "hush-hush")
+    made = component(**in_image(components_image))(Loud({"style": "long", "api_key": "secret://GREETER_KEY"}))
+    assert made(name="Ada").outputs == {"said": ["Good day ADA!!"], "key": "hush-hush"}
 
 
 def test_an_image_without_this_library_is_told_how_to_be_made(docker_engine: None) -> None:
