@@ -24,7 +24,7 @@ Row: TypeAlias = "npt.NDArray[np.float32]"
 
 _BLOCK = 4_000_000
 """Scores in memory at a time."""
-_FEW = 0.2
+_FEW = 0.05
 """The part of all vectors that is rather gathered than masked."""
 _SPARE = 8
 """More candidates than are asked for, since the last digits of products decide nothing."""
@@ -105,7 +105,7 @@ def _candidates(among: Stock, queries: Matrix, wanted: int, mask: Mask | None) -
         if among.lengths is not None:
             found = found * 2 - among.lengths[block]
         if mask is not None:
-            found[:, ~mask[block]] = -np.inf
+            np.copyto(found, -np.inf, where=~mask[block])
         best = _largest(found, wanted)
         rows = np.hstack([rows, best + begin])
         scores = np.hstack([scores, np.take_along_axis(found, best, 1)])

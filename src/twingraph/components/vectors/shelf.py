@@ -43,6 +43,8 @@ insert into rows select slot, id, metadata from moved;
 insert into fields select name, value, slot from renamed;
 drop table moved; drop table renamed;
 """
+_SLOTS = "group_concat(slot, ' ')"
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _MOST = 500  # parameters of one statement
 
 
@@ -214,7 +216,7 @@ def put(connection: sqlite3.Connection, first: int, ids: Sequence[str], metadata
     connection.executemany(
         "insert into rows values (?, ?, ?)",
         (
-            (slot, identity, json.dumps(told, ensure_ascii=False, separators=(",", ":")))
+            (slot, identity, _JSON.encode(told))
             for slot, (identity, told) in enumerate(zip(ids, metadata, strict=True), first)
         ),
     )
@@ -270,12 +272,13 @@ def mapped(path: str, rows: int, dimension: int) -> Matrix:
 
 def slots_where(connection: sqlite3.Connection, table: str, clause: str, parameters: Sequence[Any]) -> Slots:
     """The slots of a table's rows for which a clause holds."""
-    return _array(connection.execute(f"select slot from {table} where {clause}", parameters))  # noqa: S608
+    return _array(connection.execute(f"select {_SLOTS} from {table} where {clause}", parameters))  # noqa: S608
 
 
 def slots_among(connection: sqlite3.Connection, name: str, values: Sequence[Any]) -> Slots:
     """The slots of rows whose field has one of these values."""
-    return _array(_in_parts(connection, "select slot from fields where name = ? and value in ({})", values, [name]))
+    statement = f"select {_SLOTS} from fields where name = ? and value in ({{}})"  # noqa: S608
+    return _array(_in_parts(connection, statement, values, [name]))
 
 
 def stored(value: Any) -> Any:
@@ -300,7 +303,8 @@ def _in_parts(
         yield from connection.execute(statement.format(", ".join("?" * len(some))), [*before, *some])
 
 
-def _array(rows: Iterable[tuple[int]]) -> Slots:
+def _array(rows: Iterable[tuple[str | None]]) -> Slots:
+    """Numbers that SQLite has written in one text, which is twice as fast as a row for each."""
     import numpy as np
 
-    return np.fromiter((slot for (slot,) in rows), dtype=np.int64)
+    return np.fromstring(" ".join(told for (told,) in rows if told), dtype=np.int64, sep=" ")

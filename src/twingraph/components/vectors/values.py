@@ -24,6 +24,8 @@ Hit: TypeAlias = dict[str, Any]
 HELD: None = None
 """Stands for a value that is there and that no filter compares with: an object, or a list of lists."""
 
+_PLAIN = {str, int, bool, type(None)}
+"""What is the same in JSON, whatever its value."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
@@ -106,14 +108,17 @@ def directed(vectors: Matrix, metric: Metric) -> Matrix:
 def fields(metadata: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Plain | None]]:
     """The fields that filters see, with each of their values; what is nested has a name with dots."""
     for name, value in metadata.items():
-        path = f"{within}{name}"
-        for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, list | dict) or (each is None and isinstance(value, list)):
+        path = within + name
+        match value:
+            case None:
+                continue
+            case list():
+                yield from ((path, HELD if each is None or isinstance(each, list | dict) else each) for each in value)
+            case dict():
                 yield path, HELD
-            elif each is not None:
-                yield path, each
-        if isinstance(value, dict):
-            yield from fields(value, f"{path}.")
+                yield from fields(value, f"{path}.")
+            case _:
+                yield path, value
 
 
 def hit(identity: str, score: float, metadata: Mapping[str, Any]) -> Hit:
@@ -166,6 +171,8 @@ def _metadata(given: Any, identity: str) -> Mapping[str, Any]:
     if RESERVED in given:
         raise ComponentError(f"Metadata of {identity!r} may not have a field {RESERVED!r}: rename it.")
     _named(given)
+    if all(type(each) in _PLAIN for each in given.values()):
+        return dict(given)
     try:
         found: Mapping[str, Any] = json.loads(json.dumps(given, allow_nan=False, default=_as_json))
     except (TypeError, ValueError) as problem:
