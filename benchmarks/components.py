@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from statistics import median
 
 MILLI, MICRO, SECOND = ("ms", 1e3), ("µs", 1e6), ("s", 1.0)
+PART, MEGABYTE = ("", 1.0), ("MB", 1.0)
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,102 @@ def travelling(quick: bool) -> list[Row]:
     ]  # fmt: skip
 
 
-PARTS = (files, transform, llm, travelling)
+# ---- VectorSearch: clustered vectors, as embeddings are, with metadata; processor time, and beside NumPy's brute force
+
+_VECTORS = """
+import resource, sys, time
+import numpy as np
+rng = np.random.default_rng(7)
+ways = rng.normal(size=(24, {dimension}))
+made = np.tanh(rng.normal(size=({count} + 100, 24))) @ ways + 0.3 * rng.normal(size=({count} + 100, {dimension}))
+made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+vectors, queries = made[:-100], made[-100:]
+metadata = [{{"color": ("red", "green", "blue")[row % 3], "price": row % 1000}} for row in range({count})]
+where = {{"color": "red", "price": {{"<": 500}}}}
+fits = np.array([each["color"] == "red" and each["price"] < 500 for each in metadata])
+def brute(query, mask=None):
+    scores = vectors @ query
+    if mask is not None:
+        scores[~mask] = -np.inf
+    best = np.argpartition(scores, -10)[-10:]
+    return best[np.argsort(-scores[best])]
+def spent(work, times):
+    work(0)
+    began = time.process_time()
+    for each in range(times):
+        work(each)
+    print((time.process_time() - began) / times)
+def recall(search):
+    right = [len({{*map(int, search(each))}} & {{*brute(each).tolist()}}) for each in queries]
+    print(sum(right) / 10 / len(right))
+def index(**settings):
+    from twingraph.components import VectorSearch
+    made = VectorSearch(index="bench", **settings)
+    made.add(vectors, ids=range({count}), metadata=metadata)
+    return made
+def ids(found):
+    return [each["id"] for each in found]
+"""
+_KEPT = """
+import os
+began = time.process_time()
+{work}
+print(time.process_time() - began)
+"""
+_SAVED = """
+with open(os.path.join(os.environ["TWINGRAPH_HOME"], "bare.npy"), "wb") as file:
+    np.save(file, vectors)
+    file.flush()
+    os.fsync(file.fileno())
+"""
+_USEARCH = """
+from usearch.index import Index
+graph = Index(ndim={dimension}, metric="ip", dtype="f16", connectivity=16, expansion_add=128, expansion_search=256)
+graph.add(np.arange(len(vectors)), vectors)
+"""
+_HELD = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+
+
+def vectors(quick: bool) -> list[Row]:
+    """What VectorSearch takes beside NumPy and usearch alone."""
+    told = {"count": 5_000 if quick else 100_000, "dimension": 128}
+    made = _VECTORS.format(**told)
+    graph = _USEARCH.format(**told)
+    times = 20 if quick else 100
+    what = f"{told['count']:,} x {told['dimension']}"
+    numpy, usearch = "NumPy", "usearch alone"
+    few = "[each % 100]"
+    of_numpy = f"spent(lambda each: brute(queries{few}), {times})"
+    rows = [
+        ("add", f"{what} added, on the disk",
+         _KEPT.format(work="index()"), _KEPT.format(work=_SAVED), "np.save", SECOND),
+        ("search", "a search of all of them",
+         f"found = index()\nspent(lambda each: found.search(queries{few}), {times})", of_numpy, numpy, MILLI),
+        ("filter", "a search with a filter that a sixth of them fit",
+         f"found = index()\nspent(lambda each: found.search(queries{few}, where=where), {times})",
+         f"spent(lambda each: brute(queries{few}, fits), {times})", numpy, MILLI),
+        ("batch", "100 searches at once", "found = index()\nspent(lambda _: found.search(queries), 5)",
+         "spent(lambda _: np.argpartition(queries @ vectors.T, -10, axis=1)[:, -10:], 5)", numpy, MILLI),
+        ("recall", "recall of 10, exact", "found = index()\nrecall(lambda each: ids(found.search(each)))",
+         "recall(brute)", numpy, PART),
+        ("memory", "memory of a process that searches",
+         f"index().search(queries[0])\n{_HELD}", f"brute(queries[0])\n{_HELD}", numpy, MEGABYTE),
+        ("graph-build", f"{what} added, with a graph", _KEPT.format(work="index(approximate=True)"),
+         _KEPT.format(work=graph), usearch, SECOND),
+        ("graph-search", "a search by the graph",
+         f"found = index(approximate=True)\nspent(lambda each: found.search(queries{few}), {times})",
+         of_numpy, numpy, MILLI),
+        ("graph-recall", "recall of 10, by the graph",
+         "found = index(approximate=True)\nrecall(lambda each: ids(found.search(each)))",
+         graph + "recall(lambda each: graph.search(each, 10).keys)", usearch, PART),
+    ]  # fmt: skip
+    return [
+        Row(f"vectors-{name}", f"VectorSearch: {title}", made + ours, made + bare, beside, unit)
+        for name, title, ours, bare, beside, unit in rows
+    ]
+
+
+PARTS = (files, transform, llm, travelling, vectors)
 
 
 def measured(program: str) -> float:

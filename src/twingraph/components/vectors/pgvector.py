@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lokki.frozen import frozen
+from twingraph.components.built_in import needed
 from twingraph.components.vectors.index import UnknownIndexError, same_metric
 from twingraph.components.vectors.kept import Kept
 from twingraph.components.vectors.values import Entries, Hit, Matrix, Metric, directed, hit, sized
@@ -201,6 +202,8 @@ class PgVector:
 def _engine(url: str) -> sqlalchemy.Engine:
     from sqlalchemy import create_engine
 
+    with needed("postgres", "An index in PostgreSQL"):
+        import psycopg  # noqa: F401 - the driver that the engine looks for
     return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=20)
 
 
