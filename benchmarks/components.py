@@ -13,8 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+
+import databases
 
 MILLI, MICRO, SECOND = ("ms", 1e3), ("µs", 1e6), ("s", 1.0)
 PART, MEGABYTE = ("", 1.0), ("MB", 1.0)
@@ -30,6 +34,7 @@ class Row:
     bare: str
     beside: str
     unit: tuple[str, float] = SECOND
+    postgres: bool = False  # its programs find the URL of a database in POSTGRES
 
 
 # ---- LLMPrompt: a question to a server that answers at once, from connecting (kept) to the answer; processor time
@@ -372,7 +377,33 @@ def vectors(quick: bool) -> list[Row]:
     ]
 
 
-PARTS = (files, transform, llm, travelling, vectors)
+# ---- DatabaseQuery: see databases.py
+
+
+def database(quick: bool) -> list[Row]:
+    """What DatabaseQuery adds to a driver."""
+    return [Row(*each) for each in databases.rows(quick)]  # type: ignore[arg-type]
+
+
+@contextmanager
+def serving(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows that can be measured: some need a PostgreSQL, which runs meanwhile where it is installed."""
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from tests.postgres_server import _programs as installed
+    from tests.postgres_server import running
+
+    if not any(each.postgres for each in rows):
+        yield rows
+    elif (programs := installed()) is None:
+        print("PostgreSQL is not installed: what needs it is left out.", file=sys.stderr)
+        yield [each for each in rows if not each.postgres]
+    else:
+        with running(programs) as server:
+            os.environ["POSTGRES"] = server.url("postgres")
+            yield rows
+
+
+PARTS = (files, transform, llm, travelling, vectors, database)
 
 
 def measured(program: str) -> float:
@@ -382,7 +413,9 @@ def measured(program: str) -> float:
         path = os.path.join(home, "program.py")
         with open(path, "w", encoding="utf-8") as file:
             file.write(program)
-        done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, path], env=environment, cwd=home, capture_output=True, text=True, check=False
+        )
     if done.returncode:
         sys.exit(done.stderr)
     return float(done.stdout.split()[-1])
@@ -411,8 +444,9 @@ def main() -> None:
     print("| what | TwinGraph | beside | ratio |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"BENCH_FOLDER": folder, "BENCH_MEGABYTES": str(20 if arguments.quick else arguments.megabytes)}
-        for row in chosen:
-            print(line(row, 1 if arguments.quick else arguments.repeats), flush=True)
+        with serving(chosen) as measurable:
+            for row in measurable:
+                print(line(row, 1 if arguments.quick else arguments.repeats), flush=True)
 
 
 if __name__ == "__main__":
