@@ -211,6 +211,8 @@ def _told(cls: type[BuiltIn], method: str) -> Mapping[str, str]:
 
 
 def _shown(name: str, value: Any) -> str:
+    if isinstance(value, dict) and not is_secret(name):
+        return "{" + ", ".join(f"{each!r}: {_shown(str(each), held)}" for each, held in value.items()) + "}"
     return HIDDEN if is_secret(name) else veiled(repr(value) if not isinstance(value, str) else repr(veiled(value)))
 
 

@@ -19,7 +19,7 @@ from twingraph.components.filing.finding import Place, files
 from twingraph.components.filing.formats import Format, separator_of, the_format
 from twingraph.errors import ComponentError
 
-Files = str | Path | list[str]
+Files = str | Path | list[str | Path]
 
 
 class FileReader(BuiltIn):
@@ -95,9 +95,12 @@ class FileReader(BuiltIn):
             from twingraph.components.filing.reading import read
 
             wanted = None if self.format in ("auto", "frame") else cast("Format", self.format)
-            paths = path if isinstance(path, list) else str(path)
+            paths = [str(each) for each in path] if isinstance(path, list) else str(path)
             found = files(paths, _place(self.root, self.revealed(self.options)), wanted)
-            kind = wanted or the_format([each.name for each in found], found[0].shown if len(found) == 1 else str(path))
+            kind = wanted or the_format(
+                [each.name for each in found],
+                found[0].shown if len(found) == 1 else " and ".join([paths] if isinstance(paths, str) else paths),
+            )
             output = self.output or ("frame" if self.format == "frame" else "records")
             return read(found, kind, self._manner(), Asked(columns, limit, where), output)
 

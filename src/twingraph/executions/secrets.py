@@ -12,7 +12,9 @@ _NAME = re.compile(
     r"pass(word|wd|phrase)|secret|api_?key|access_?key|private_?key|credential|authorization|(^|[_-])(auth|pwd)$|token$"
 )
 _IN_URL = re.compile(r"(://[^/\s:@]*:)(?!\d+/)[^\s@]+(?=@)")
-_IN_QUERY = re.compile(r"([?&][\w-]*(?:pass(?:word|wd|phrase)|secret|token|api_?key)=)[^&\s\"']+", re.IGNORECASE)
+_IN_QUERY = re.compile(
+    r"([?&][\w-]*(?:pass(?:word|wd|phrase)|secret|token|api_?key|signature|sig)=)[^&\s\"']+", re.IGNORECASE
+)
 
 _named: list[str] = []
 

@@ -483,6 +483,30 @@ def test_what_is_appended_goes_behind(tmp_path: Path) -> None:
         append.run(BIRDS, "s3://b/a.csv")
 
 
+def test_what_opens_a_file_system_is_seen_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TWINGRAPH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TWINGRAPH_RECORD", "on")
+    options = {"key": "AKIA", "secret": "hush-hush", "headers": {"Authorization": "Bearer hush-hush"}}
+    reader = FileReader(options=options)
+    assert "hush" not in repr(reader)
+    assert "AKIA" in repr(reader)
+    with pytest.raises(FileError, match=r"options of s3:// are .*, not 'headers'"):
+        reader("s3://b/a.csv?X-Amz-Signature=hush-hush")
+    reader = FileReader(options={"headers": options["headers"]})
+    for address, why in {
+        "http://127.0.0.1:9/a.csv?sig=hush-hush": "not on the public web",
+        "http://ada:hush-hush@127.0.0.1:9/a.csv": "it cannot be asked for: Cannot combine",
+    }.items():
+        with pytest.raises(FileError, match=why):
+            reader(address)
+    held = b"".join(each.read_bytes() for each in (tmp_path / "home").rglob("*") if each.is_file())
+    assert b"FileReader" in held
+    assert b"hush" not in held
+    assert "hush" not in caplog.text
+
+
 def test_those_who_append_at_once_do_not_mix(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"n": number, "s": "x" * 5000} for number in range(40)]
     threads = [

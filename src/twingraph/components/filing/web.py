@@ -7,6 +7,7 @@ made to, whatever its name says. A `root` on the web opens its own site, and no 
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
@@ -61,6 +62,8 @@ def answered(error: BaseException | None) -> str | None:
             return f"its site cannot be reached: {each.strerror or type(each).__name__}"
         if type(each).__module__.startswith("aiohttp") or isinstance(each, TimeoutError):
             return f"its site broke off: {type(each).__name__}"
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, ValueError):  # it was not even asked
+        return "it cannot be asked for: " + re.sub(r"\S+://\S+", "...", str(error.__cause__)).rstrip(".")
     return None
 
 
