@@ -91,6 +91,8 @@ class FileReader(BuiltIn):
         """
         if limit is not None and limit < 0:
             raise ComponentError(f"FileReader: a limit of {limit} rows makes no sense: give 0 or more.")
+        if columns is not None and not columns:
+            raise ComponentError("FileReader: columns is an empty list: name some, or leave it out for all.")
         with needed(self.extra, "FileReader"):
             from twingraph.components.filing.reading import read
 

@@ -20,6 +20,7 @@ from tests.contracts.built_in import BuiltInContract
 from twingraph import Workflow
 from twingraph.components import FileReader, FileWriter
 from twingraph.errors import ComponentError, FileError, MissingFileError
+from twingraph.executions.recorder import open_recorder
 
 LIBRARIES = ("fastavro", "fsspec", "polars", "pyarrow")
 BIRDS = [{"name": "owl", "mass": 2.5}, {"name": "wren", "mass": 0.01}, {"name": "uhu ü", "mass": None}]
@@ -147,7 +148,7 @@ ROWS = st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=5)
 SCHEMA = {"s": "text", "i": "int", "b": "bool", "f": "float"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ROWS)
 def test_whatever_stands_in_a_table_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: Any) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -212,6 +213,9 @@ def test_columns_rows_and_forms(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
+        ({"columns": []}, "columns is an empty list"),
+        ({"columns": ["a", "a"]}, r"a\.csv cannot be read as asked: .*duplicate"),
+        ({"where": [["a", ">", "x"]]}, r"a\.csv cannot be read as asked: cannot compare string with numeric type"),
         ({"limit": -1}, "a limit of -1 rows makes no sense"),
         ({"where": [["a", "~", 1]]}, "is no comparison: write .column, sign, value."),
         ({"where": "a >"}, "a >"),
@@ -225,6 +229,16 @@ def test_what_cannot_be_asked_is_told(asked: dict[str, Any], why: str, tmp_path:
     (tmp_path / "a.csv").write_text("a\n1\n")
     with pytest.raises(ComponentError, match=why):
         read(tmp_path / "a.csv", **asked)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "yaml", "avro", "parquet", "arrow", "text"])
+def test_nothing_is_a_table_too(kind: Any, tmp_path: Path) -> None:
+    assert FileWriter(format=kind).run([], tmp_path / "none")["count"] == 0
+    for output in ("records", "frame", "arrow"):
+        assert read(tmp_path / "none", format=kind, output=output)["count"] == 0
+    without_rows = pl.DataFrame(schema={"text": pl.String})
+    FileWriter(format=kind).run(without_rows, tmp_path / "none")
+    assert frame(tmp_path / "none", format=kind).height == 0
 
 
 def test_csv_as_others_write_it(tmp_path: Path) -> None:
@@ -271,6 +285,8 @@ def test_files_that_differ_are_put_together_by_name(kind: str, tmp_path: Path) -
     FileWriter().run([{"a": 1, "b": "x"}], tmp_path / f"1.{kind}")
     FileWriter().run([{"c": True, "a": 2.5}], tmp_path / f"2.{kind}")
     assert frame(tmp_path).rows() == [(1.0, "x", None), (2.5, None, True)]
+    FileWriter().run([{"a": "z"}], tmp_path / f"3.{kind}")
+    assert frame(tmp_path)["a"].cast(pl.String).to_list()[2] == "z"
 
 
 @pytest.mark.parametrize(
@@ -484,10 +500,10 @@ def test_what_is_appended_goes_behind(tmp_path: Path) -> None:
 
 
 def test_what_opens_a_file_system_is_seen_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    twingraph_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("TWINGRAPH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TWINGRAPH_RECORD", "on")
+    recorder = open_recorder()
     options = {"key": "AKIA", "secret": "hush-hush", "headers": {"Authorization": "Bearer hush-hush"}}
     reader = FileReader(options=options)
     assert "hush" not in repr(reader)
@@ -501,7 +517,8 @@ def test_what_opens_a_file_system_is_seen_nowhere(
     }.items():
         with pytest.raises(FileError, match=why):
             reader(address)
-    held = b"".join(each.read_bytes() for each in (tmp_path / "home").rglob("*") if each.is_file())
+    recorder.close()
+    held = b"".join(each.read_bytes() for each in twingraph_home.rglob("*") if each.is_file())
     assert b"FileReader" in held
     assert b"hush" not in held
     assert "hush" not in caplog.text

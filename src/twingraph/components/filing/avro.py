@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from twingraph.components.filing.asked import Manner
@@ -31,11 +32,11 @@ _WRITTEN = {
 }  # fmt: skip
 
 
-def frame_of_avro(file: File) -> pl.DataFrame:
-    """The records of a file as a frame, of the types that its schema tells."""
+def frame_of_avro(file: File, limit: int | None = None) -> pl.DataFrame:
+    """The records of a file as a frame, of its own types; the first of them where there is a limit."""
     import polars as pl
 
-    rows = list(of_avro(file, Manner()))
+    rows = list(islice(of_avro(file, Manner()), limit))
     schema = _schema(file)
     if schema is None:
         return frame_of(rows, file.shown, "files")

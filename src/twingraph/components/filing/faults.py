@@ -37,11 +37,15 @@ def whole(file: File, kind: str) -> Iterator[None]:
 
 def first_fault(files: list[File], kind: str, manner: Manner, error: BaseException) -> FileError:
     """The error about the first file that cannot be read; `error` is what was said of all of them."""
+    import polars as pl
+
     for file in files:
         try:
             found = _csv(file, manner) if kind == "csv" else _alone(file, kind)
         except FileError as fault:
             return fault
+        except pl.exceptions.PolarsError:
+            continue
         if found:
             return FileError(found)
     named = files[0].shown if len(files) == 1 else f"{files[0].shown} and {len(files) - 1} more files"
@@ -50,7 +54,7 @@ def first_fault(files: list[File], kind: str, manner: Manner, error: BaseExcepti
 
 def said(error: BaseException) -> str:
     """What a library says, as one sentence."""
-    text = str(error).strip().partition("\n\n")[0]
+    text = str(error).strip().partition("\n\n")[0].partition(". ")[0].rstrip(".")
     return " ".join(text.removeprefix("parquet: ").removeprefix("File out of specification: ").split()) + "."
 
 
@@ -93,12 +97,7 @@ def _binary(file: File, kind: str, error: BaseException) -> str:
 
 def _csv(file: File, manner: Manner) -> str | None:
     with told(file):
-        return _empty(file) or _ragged(file, manner) or _mistyped(file, manner)
-
-
-def _empty(file: File) -> str | None:
-    with opened(file) as stream:
-        return None if stream.read(1) else f"{file.shown} is empty: a csv file begins with the names of its columns."
+        return _ragged(file, manner) or _mistyped(file, manner)
 
 
 def _ragged(file: File, manner: Manner) -> str | None:

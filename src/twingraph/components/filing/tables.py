@@ -7,6 +7,7 @@ elsewhere by pyarrow through the file system. Files whose columns differ are put
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ def table(files: list[File], kind: Format, manner: Manner, asked: Asked) -> pl.L
                 return frame_of(records(files, kind, manner, asked), _named(files), "files").lazy()
             return _put_together([_of_json(each, kind, manner) for each in files], files, manner)
         case "avro":
-            return _put_together([frame_of_avro(each).lazy() for each in files], files, manner)
+            limit = None if asked.where else asked.limit
+            return _put_together([frame_of_avro(each, limit).lazy() for each in files], files, manner)
     found = records(files, kind, manner, Asked(limit=None if asked.where else asked.limit))
     return frame_of(found, _named(files), "files").lazy()
 
@@ -69,8 +71,12 @@ def _csv(file: File, manner: Manner, asked: Asked) -> pl.LazyFrame:
     from twingraph.components.expressions.datatypes import named_type
 
     enough = None if asked.where or asked.limit is None else asked.limit + manner.header
+    source = _text_source(file, manner, enough)
+    if not (os.path.getsize(source) if isinstance(source, str) else source):
+        raise FileError(f"{file.shown} is empty: a csv file begins with the names of its columns.")
     return pl.scan_csv(
-        _text_source(file, manner, enough),
+        source,
+        raise_if_empty=False,  # it may be a table without columns, which is an empty line
         glob=False,
         separator=manner.separator or separator_of(file.name),
         has_header=manner.header,
