@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lokki.errors import nearest
 from twingraph.base import BaseComponent
 from twingraph.decorators import Component, component, component_of
 from twingraph.errors import ComponentError, ComponentTypeError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -53,14 +56,15 @@ def get_component(name: str) -> Any:
 
 def find(name: str) -> Any:
     """What was registered under this name, or None."""
-    if name not in _known:
-        _installed()
+    if name not in _known and name in (offered := _offered()):
+        register_component(name, offered[name].load())
     return _known.get(name)
 
 
 def list_components() -> dict[str, Any]:
     """All that has a name, in the order of the names."""
-    _installed()
+    for name in _offered():
+        find(name)
     with _lock:
         return dict(sorted(_known.items()))
 
@@ -78,9 +82,8 @@ def made(thing: Any, config: Mapping[str, Any], name: str = "") -> Component:
 
 
 @lru_cache(maxsize=1)
-def _installed() -> None:
+def _offered() -> Mapping[str, EntryPoint]:
+    """What installed packages have; each is loaded when it is asked for."""
     from importlib.metadata import entry_points
 
-    for each in entry_points(group=_GROUP):
-        if each.name not in _known:
-            register_component(each.name, each.load())
+    return {each.name: each for each in entry_points(group=_GROUP)}
