@@ -88,6 +88,8 @@ class DatabaseQuery(BuiltIn):
         """
         _check_count("limit", limit, 0)
         place, ask = self._ask(sql, params, limit)
+        if ask.bound.many and not ask.bound.values:
+            return {"rows": [], "columns": [], "row_count": 0}
         if ask.framed and (fast := _fast(place, ask)) is not None:
             return _outputs(*_named_table(fast), self.output)
         with _answered(place, ask) as answer:

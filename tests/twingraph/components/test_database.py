@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 import polars as pl
 import pyarrow as pa
 import pytest
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from tests.contracts.built_in import BuiltInContract
 from tests.postgres_server import Postgres
@@ -28,6 +30,7 @@ from twingraph.errors import ComponentError, MissingLibraryError, TransientError
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT {} FROM c"
 PEOPLE = [{"id": each, "name": name} for each, name in enumerate(["Ada", "Bob", "O'Hara"], 1)]
 SQLITE = "sqlite:///base.db"
+LOOSE: Any = DatabaseQuery  # as a caller without a type checker has it
 
 
 @pytest.fixture(autouse=True)
@@ -91,28 +94,29 @@ class TestDatabaseQuery(BuiltInContract):
 # ---- values
 
 
-@pytest.mark.parametrize(
-    ("where", "params", "found"),
-    [
-        ("name = :name", {"name": "O'Hara"}, [3]),
-        ("name = :x OR id = :y OR name = :x", {"x": "Bob", "y": 1}, [1, 2]),
-        ("name = ? AND id < ?", ["Ada", 7], [1]),
-        ("name = :name", {"name": "' OR 1 = 1 --"}, []),
-        ("id IN (:ids)", {"ids": [1, 3]}, [1, 3]),
-        ("id IN :ids AND NOT id IN (2, :more)", {"ids": {1, 2, 3}, "more": (3, 4)}, [1]),
-        ("id IN ?", [[2]], [2]),
-        ("id IN (:ids)", {"ids": []}, []),
-        ("id NOT IN (:ids) AND name NOT IN :names", {"ids": [], "names": []}, [1, 2, 3]),
-        ("(id, name) IN (:pairs)", {"pairs": [(1, "Ada"), (2, "Ada")]}, [1]),
-        ("name <> ':no' AND name <> '100%' /* :no */ AND id = :id -- :no\n;", {"id": 2, "unused": 1}, [2]),
-        ("id % :two = 1", {"two": 2}, [1, 3]),
-        ("name LIKE '%a%' AND CAST(id AS VARCHAR(9)) = :text", {"text": "3"}, [3]),
-        ("pay IS NULL AND coalesce(pay, id) = :pay", {"pay": Decimal("1.00")}, [1]),
-    ],
-)
-def test_values_are_bound(url: str, where: str, params: Any, found: list[int]) -> None:
-    tail = "" if where.endswith(";") else " ORDER BY id"
-    assert ids(DatabaseQuery(connection=url).run(f"SELECT id FROM people WHERE {where}{tail}", params)) == found
+BOUND: list[tuple[str, Any, list[int]]] = [
+    ("name = :name", {"name": "O'Hara"}, [3]),
+    ("name = :x OR id = :y OR name = :x", {"x": "Bob", "y": 1}, [1, 2]),
+    ("name = ? AND id < ?", ["Ada", 7], [1]),
+    ("name = :name", {"name": "' OR 1 = 1 --"}, []),
+    ("id IN (:ids)", {"ids": [1, 3]}, [1, 3]),
+    ("id IN :ids AND NOT id IN (2, :more)", {"ids": {1, 2, 3}, "more": (3, 4)}, [1]),
+    ("id IN ?", [[2]], [2]),
+    ("id IN (:ids)", {"ids": []}, []),
+    ("id NOT IN (:ids) AND name NOT IN :names", {"ids": [], "names": []}, [1, 2, 3]),
+    ("(id, name) IN (:pairs)", {"pairs": [(1, "Ada"), (2, "Ada")]}, [1]),
+    ("name <> ':no' AND name <> '100%' /* :no */ AND id = :id -- :no\n;", {"id": 2, "unused": 1}, [2]),
+    ("id % :two = 1", {"two": 2}, [1, 3]),
+    ("name LIKE '%a%' AND CAST(id AS VARCHAR(9)) = :text", {"text": "3"}, [3]),
+    ("pay IS NULL AND coalesce(pay, id) = :pay", {"pay": Decimal("1.00")}, [1]),
+]
+
+
+def test_values_are_bound(url: str) -> None:
+    query = DatabaseQuery(connection=url)
+    for where, params, found in BOUND:
+        tail = "" if where.endswith(";") else " ORDER BY id"
+        assert ids(query.run(f"SELECT id FROM people WHERE {where}{tail}", params)) == found, where
 
 
 def test_rows_of_values_are_written_all_or_none(url: str) -> None:
@@ -125,6 +129,7 @@ def test_rows_of_values_are_written_all_or_none(url: str) -> None:
         query.run(insert, [{"id": 20, "name": "x", "pay": None}, {"id": 1, "name": "y", "pay": None}])
 
     assert ids(query.run("SELECT id FROM people WHERE pay = :pay ORDER BY id", {"pay": 2.5})) == [4, 5, 6, 7, 8]
+    assert query.run(insert, [])["row_count"] == 0
     assert query.run("SELECT count(*) AS n FROM people")["rows"] == [{"n": 8}]
 
 
@@ -365,20 +370,22 @@ def test_times_that_python_does_not_know_are_told(server: str) -> None:
 # ---- read-only
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "INSERT INTO people (id) VALUES (50)",
-        "WITH given AS (SELECT 50 AS id) INSERT INTO people (id) SELECT id FROM given",
-        "UPDATE people SET id = id + 50",
-        "DROP TABLE people",
-        "CREATE TABLE more (id INTEGER)",
-    ],
+WRITING = (
+    "INSERT INTO people (id) VALUES (50)",
+    "WITH given AS (SELECT 50 AS id) INSERT INTO people (id) SELECT id FROM given",
+    "UPDATE people SET id = id + 50",
+    "DROP TABLE people",
+    "CREATE TABLE more (id INTEGER)",
 )
-def test_nothing_is_written_with_read_only(url: str, sql: str) -> None:
+
+
+def test_nothing_is_written_with_read_only(url: str) -> None:
     reader = DatabaseQuery(connection=url, read_only=True)
+    for sql in WRITING:
+        with pytest.raises(QueryError, match=r"(?i)read.only"):
+            reader.run(sql)
     with pytest.raises(QueryError, match=r"(?i)read.only"):
-        reader.run(sql)
+        reader.run("INSERT INTO people (id) VALUES (:id)", [{"id": 50}])
     assert ids(reader.run("SELECT id FROM people ORDER BY id")) == [1, 2, 3]
 
 
@@ -536,6 +543,7 @@ def test_what_a_statement_sets_is_not_met_by_the_next(server: str) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_connections_of_its_own(server: str) -> None:
     queries = [DatabaseQuery(connection=each) for each in (SQLITE, "duckdb:///other.db")]
     for each in queries:
@@ -650,10 +658,27 @@ def test_who_runs_a_workflow_does_not_replace_a_statement_that_is_a_setting() ->
     assert "its statement is a setting, and cannot be replaced by sql" in str(replaced.error)
 
 
-def test_what_cannot_be_enforced_is_refused(server: str) -> None:
-    DatabaseQuery(connection="sqlite+pysqlite:///base.db", read_only=False).run("CREATE TABLE t (id INTEGER)")
+class Elsewhere(SQLiteDialect_pysqlite):
+    """A database that this library knows nothing of."""
+
+    supports_statement_cache = True
+
+
+def test_what_cannot_be_enforced_is_refused() -> None:
+    registry.register("sqlite.elsewhere", __name__, "Elsewhere")
+    there = "sqlite+elsewhere:///base.db"
+    DatabaseQuery(connection=there).run("CREATE TABLE t (id INTEGER)")
+    assert DatabaseQuery(connection=there).run("INSERT INTO t VALUES (:id)", [{"id": 1}, {"id": 2}])["row_count"] == 2
+    assert DatabaseQuery(connection=there, output="frame").run("SELECT id FROM t")["rows"].rows() == [(1,), (2,)]
+    for settings, what in (({"read_only": True}, "read_only"), ({"timeout": 3}, "timeout")):
+        with pytest.raises(ComponentError, match=f"^DatabaseQuery: {what} cannot be enforced for sqlite: leave it out"):
+            LOOSE({"connection": there, **settings}).run("DELETE FROM t")
+    assert DatabaseQuery(connection=there).run("SELECT id FROM t")["row_count"] == 2
+
+
+def test_numbers_that_make_no_sense_are_refused() -> None:
     for wrong, why in (({"timeout": 0}, "timeout takes seconds"), ({"pool": 0}, "pool takes a number")):
         with pytest.raises(ComponentError, match=f"^DatabaseQuery: {why}"):
-            DatabaseQuery({"connection": SQLITE, **wrong})  # type: ignore[call-arg]
+            LOOSE({"connection": SQLITE, **wrong})
     with pytest.raises(ComponentError, match="limit takes a number of rows, at least 0, not -1"):
         DatabaseQuery(connection=SQLITE).run("SELECT 1", limit=-1)

@@ -76,8 +76,10 @@ def bound(sql: str, params: Params, manner: Manner) -> Bound:
         raise ComponentTypeError(
             f"params takes a dict of values by name, or a list of them, not {type(params).__name__}."
         )
-    if params and isinstance(params, Sequence) and all(isinstance(each, Mapping) for each in params):
-        return _many(parsed(sql), params, manner)
+    if isinstance(params, Sequence) and all(isinstance(each, Mapping) for each in params):
+        named = parsed(sql)
+        if params or any(isinstance(each.key, str) for each in named.slots):  # no rows are rows, too
+            return _many(named, params, manner)
     by_place = isinstance(params, Sequence)
     statement = parsed(sql, marks=by_place)
     given: dict[Any, Any] = dict(enumerate(params)) if isinstance(params, Sequence) else dict(params or {})

@@ -74,7 +74,7 @@ class Target:
 @lru_cache(maxsize=256)
 def target(connection: str, read_only: bool = False, pool: int = 5) -> Target:
     """The database of a URL."""
-    from sqlalchemy import URL, make_url
+    from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
@@ -89,6 +89,8 @@ def target(connection: str, read_only: bool = False, pool: int = 5) -> Target:
     forms = {
         form for each in secrets if each for form in (each, quote(each, safe=""), quote_plus(each), repr(each)[1:-1])
     }
-    name = URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
+    host = f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
+    port, database = f":{url.port}" if url.port else "", f"/{url.database}" if url.database else ""
+    name = f"{url.drivername}://{host}{port}{database}"
     return Target(kind, url.render_as_string(hide_password=False), name, tuple(sorted(forms, key=len, reverse=True)),
                   read_only, pool)  # fmt: skip
