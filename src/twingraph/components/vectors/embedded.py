@@ -193,6 +193,8 @@ class Embedded:
             return
         with self._shelf.reading() as connection:
             state = self._state(connection)
+        if state.metric == "dot" and not self._approximate:  # the longest vectors hide the others from a graph
+            return
         least = _GRAPH_AT_LEAST if self._approximate else max(_GRAPH_AT_LEAST, GRAPH_FROM // state.dimension)
         if state.used < least or state.used - state.graphed <= max(least, state.graphed) // 4:
             return

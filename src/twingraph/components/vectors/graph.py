@@ -18,6 +18,7 @@ NEIGHBOURS, AT_BUILDING, AT_SEARCHING = 16, 128, 256
 """How many vectors each is linked with, and how many are in view while a place is looked for."""
 _METRICS = {"cosine": "ip", "dot": "ip", "l2": "l2sq"}
 _PRECISION = {"cosine": "f16", "dot": "f32", "l2": "f32"}  # what has length one fits into half precision
+_SETTINGS: Any = {"expansion_add": AT_BUILDING, "expansion_search": AT_SEARCHING, "enable_key_lookups": False}
 _AT_ONCE = 50_000
 
 
@@ -57,9 +58,8 @@ def _empty(dimension: int, metric: Metric) -> Any:
     with needed("vectors", "A large index"):
         from usearch.index import Index
     return Index(
-        ndim=dimension, metric=_METRICS[metric], dtype=_PRECISION[metric], connectivity=NEIGHBOURS,
-        expansion_add=AT_BUILDING, expansion_search=AT_SEARCHING, enable_key_lookups=False,
-    )  # fmt: skip
+        ndim=dimension, metric=_METRICS[metric], dtype=_PRECISION[metric], connectivity=NEIGHBOURS, **_SETTINGS
+    )
 
 
 def _opened(path: str, *, view: bool) -> Any:
@@ -67,4 +67,4 @@ def _opened(path: str, *, view: bool) -> Any:
         from usearch.index import Index
     if not os.path.exists(path):  # another process has replaced it
         raise FileNotFoundError(path)
-    return Index.restore(path, view=view, enable_key_lookups=False)
+    return Index.restore(path, view=view, **_SETTINGS)

@@ -110,7 +110,7 @@ class Shelf:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that sees the index as it is now, until the end."""
-        with self._connection() as connection:
+        with self._told("read"), self._connection() as connection:
             connection.execute("begin")
             try:
                 yield connection
@@ -120,20 +120,27 @@ class Shelf:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection that may write; nobody else may until the end. What fails leaves no trace."""
-        with self._connection() as connection:
-            try:
-                connection.execute("begin immediate")
-            except sqlite3.OperationalError as problem:
-                raise ComponentError(
-                    f"Index {os.path.basename(self.folder)!r} cannot be written ({problem}): another process may have "
-                    f"been writing for more than {PATIENCE:.0f} s, or its folder may not be writable."
-                ) from problem
+        with self._told("written"), self._connection() as connection:
+            connection.execute("begin immediate")
             try:
                 yield connection
                 connection.execute("commit")
             except BaseException:
-                connection.execute("rollback")
+                if connection.in_transaction:  # a full disk has ended it
+                    connection.execute("rollback")
                 raise
+
+    @contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as problem:
+            why = (
+                f"another process has been writing for {PATIENCE:.0f} s"
+                if "locked" in str(problem)
+                else f"SQLite says: {problem}; also who only searches must be able to write into the folder"
+            )
+            raise ComponentError(f"Index {os.path.basename(self.folder)!r} cannot be {done}: {why}.") from problem
 
     @contextmanager
     def alone(self, purpose: str, patience: float = 0) -> Iterator[bool]:
@@ -228,11 +235,11 @@ def put(connection: sqlite3.Connection, first: int, ids: Sequence[str], metadata
 
 def remove(connection: sqlite3.Connection, version: int, slots: Sequence[int]) -> None:
     """Take away what is in these slots; readers learn of it by the version."""
-    for slot, (_, metadata) in rows_of(connection, slots).items():
-        connection.executemany(
-            "delete from fields where name = ? and value = ? and slot = ?",
-            [(*field, slot) for field in _fields(metadata)],
-        )
+    rows = rows_of(connection, slots)
+    connection.executemany(
+        "delete from fields where name = ? and value = ? and slot = ?",
+        ((*field, slot) for slot, (_, metadata) in rows.items() for field in _fields(metadata)),
+    )
     connection.executemany("delete from rows where slot = ?", [(slot,) for slot in slots])
     connection.executemany("insert into dead values (?, ?)", [(version, slot) for slot in slots])
 
