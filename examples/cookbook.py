@@ -35,24 +35,24 @@ recall = VectorSearch({"index": "notes", "location": "vectors", "top_k": 2})
 
 
 @component
-def embed(texts, width=256):
-    vectors = [[0.0] * width for _ in texts]
-    for vector, text in zip(vectors, texts, strict=True):
-        for word in re.findall(r"[a-z]{4,}", text.lower()):
+def embed(rows, width=256):
+    vectors = [[0.0] * width for _ in rows]
+    for vector, row in zip(vectors, rows, strict=True):
+        for word in re.findall(r"[a-z]{4,}", row["text"].lower()):
             vector[zlib.crc32(word[:4].encode()) % width] += 1.0
     return {"vectors": vectors}
 
 
 @pipeline
-def ask(question, model, key):
+def ask(question, model, api_key):
     known = species(sql="SELECT id AS bird, name, note FROM species")
     birds = describe(data=read(path="sightings.parquet")["data"], species=known["rows"])["data"]
-    vectors = embed([each["text"] for each in birds])["vectors"]
-    kept = remember(vectors=vectors, ids=[each["name"] for each in birds], metadata=birds)
-    found = recall(embedding=embed([question])["vectors"][0], parent_hash=kept["hash"])["results"]
-    notes = "\n".join(each["metadata"]["text"] for each in found)
-    llm = LLMPrompt(model="rehearsal", base_url=model, api_key=key)
-    return llm(prompt="{question}\nAnswer from:\n{notes}", question=question, notes=notes)["response"]
+    kept = remember(vectors=embed(birds)["vectors"], ids=[each["name"] for each in birds], metadata=birds)
+    asked = embed([{"text": question}])
+    found = recall(embedding=asked["vectors"][0], parent_hashes=[asked, kept])
+    notes = "\n".join(each["metadata"]["text"] for each in found["results"])
+    llm = LLMPrompt(model="rehearsal", base_url=model, api_key=api_key)
+    return llm(prompt="{question}\nSee:\n{notes}", question=question, notes=notes, parent_hash=found)["response"]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import polars as pl
@@ -11,13 +12,15 @@ from polars.testing import assert_frame_equal
 
 from tests.components_image import placed as in_image
 from tests.docker_engine import PYTHON
-from tests.twingraph.calling import there
+from tests.twingraph.calling import placed, there
 from tests.twingraph.components.greeting import Greeter, Loud
 from twingraph import BaseComponent, component, open_graph, pipeline
 from twingraph.components.frames import frame_of
+from twingraph.envelope import pack
 from twingraph.errors import TravelError
 from twingraph.executions.snapshot import readable
 from twingraph.lineage import content_hash
+from twingraph.placement import Placement
 
 FRAME = pl.DataFrame({"a": [1, None, 3], "b": ["x", "y", None], "c": [[1], [], None]})
 
@@ -98,6 +101,14 @@ def test_an_image_without_this_library_is_told_how_to_be_made(docker_engine: Non
     )
     with pytest.raises(ModuleNotFoundError, match=why):
         made(name="Ada")
+
+
+def test_a_function_of_lambda_is_told_where_it_gets_it_from() -> None:
+    told = json.loads(pack(placed(Greeter().run, place=Placement("lambda"))))
+    assert told["needs"] == (
+        "give the function a layer or an image with Python 3.11 or newer in which "
+        "pip install 'lokki-twingraph[transform]' was run"
+    )
 
 
 def work() -> Any:
