@@ -359,6 +359,20 @@ def test_parts_of_a_table_come_in_the_fast_way_too(held: str) -> None:
 
 
 @pytest.mark.postgres
+def test_a_statement_that_changes_its_way_does_its_work_once(server: str) -> None:
+    query, framed = DatabaseQuery(connection=server), DatabaseQuery(connection=server, output="frame")
+    query.run("DROP TABLE IF EXISTS notes")
+    query.run("CREATE TABLE notes (id INTEGER)")
+    query.run(
+        "CREATE OR REPLACE FUNCTION note(n INTEGER) RETURNS INTEGER LANGUAGE sql VOLATILE AS "
+        "'INSERT INTO notes VALUES (n) RETURNING id'"
+    )
+    assert framed.run("SELECT note(1) AS n")["rows"].rows() == [(1,)]
+    assert framed.run("SELECT note(2) AS n, int4range(1, 2)::text AS r, '1 day'::interval AS i")["row_count"] == 1
+    assert query.run("SELECT id FROM notes ORDER BY id")["rows"] == [{"id": 1}, {"id": 2}]
+
+
+@pytest.mark.postgres
 def test_times_that_python_does_not_know_are_told(server: str) -> None:
     with pytest.raises(QueryError, match="infinity"):
         DatabaseQuery(connection=server, output="frame").run("SELECT 'infinity'::timestamp AS t")

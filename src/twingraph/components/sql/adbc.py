@@ -208,19 +208,19 @@ def _alive(connection: Any, long_idle: bool) -> bool:
 
 @contextmanager
 def _cursor(connection: Any, ask: Ask) -> Iterator[Any]:
-    """A cursor, in a transaction where that is needed."""
+    """A cursor in a transaction: what functions did is undone before the statement takes the common way."""
     from adbc_driver_manager import Error
 
-    within = ask.read_only or ask.timeout is not None
     with connection.cursor() as cursor:
-        for each in beginning(ask).split("; ") if within else ():
+        for each in beginning(ask).split("; "):
             cursor.execute(each)
         try:
             yield cursor
-        finally:
-            if within:
-                with suppress(Error):  # it only read
-                    cursor.execute("ROLLBACK")
+        except BaseException:
+            with suppress(Error):  # the first error is the one that tells
+                cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")
 
 
 def _batch(values: Any) -> Any:
