@@ -340,6 +340,9 @@ def avro(tmp_path: Path, change: Callable[[bytes], bytes]) -> bytes:
 
 
 NUMBERS = b"a,b\n" + b"1,2\n" * 12_000
+LAUGHS = b"a0: &a0 [x]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12)
+)
 BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("n.csv", NUMBERS + b"x,2\n", {}, r"n\.csv, row 12001 \(line 12002\), column 'a': 'x' is not of type Int64"),
     ("n.csv", b'a,b\n"1\n",2\n2,1x\n', {"types": {"a": "text", "b": "int"}}, r"row 2 \(line 4\), column 'b': '1x'"),
@@ -360,6 +363,8 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("e.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', {}, r"e\.jsonl, line 2, byte 8: 0xff is not utf-8"),
     ("b.yaml", b"a: [1\nb: 2\n", {}, r"b\.yaml, line 2, column 2: this is not YAML: did not find expected"),
     ("t.yaml", b"!!python/object:os.system {}\n", {}, r"t\.yaml, line 1, column 1: this is not YAML: could not"),
+    ("l.yaml", LAUGHS, {}, r"l\.yaml repeats itself so often that it would be more than 10,000,000 values"),
+    ("h.yaml", b"&a [*a]\n", {}, r"h\.yaml repeats itself"),
     ("d.yaml", b"a: 2024-13-45\n", {}, r"d\.yaml is not YAML: month must be in 1\.\.12"),
     ("e.txt", b"ok\n\xe9", {}, r"e\.txt, line 2, byte 1: 0xe9 is not utf-8"),
     ("0.parquet", b"", {}, r"0\.parquet is empty: there is no Parquet in it"),

@@ -21,6 +21,7 @@ from twingraph.errors import FileError
 Record: TypeAlias = dict[str, Any]
 
 _SHOWN = 40
+_MOST = 10_000_000  # values in a document of YAML that has aliases
 
 
 def records(files: list[File], kind: Format, manner: Manner, asked: Asked) -> list[Record]:
@@ -81,7 +82,10 @@ def of_yaml(file: File, manner: Manner) -> Iterator[Record]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        for document in yaml.load_all(text(file, manner.encoding), loader):
+        content = text(file, manner.encoding)
+        for document in yaml.load_all(content, loader):
+            if "*" in content and _size(document, {}) > _MOST:
+                raise FileError(f"{file.shown} repeats itself so often that it would be more than {_MOST:,} values.")
             if document is not None:
                 yield from map(_record, document) if isinstance(document, list) else [_record(document)]
     except yaml.MarkedYAMLError as error:
@@ -92,6 +96,17 @@ def of_yaml(file: File, manner: Manner) -> Iterator[Record]:
         raise FileError(f"{file.shown} is not YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
         raise FileError(f"{file.shown} is nested too deep to be read.") from None
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are when all that an alias stands for is written out."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST  # what holds itself has no end
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(each, known) for each in inner)
+    return known[id(value)]
 
 
 def of_avro(file: File, _manner: Manner) -> Iterator[Record]:

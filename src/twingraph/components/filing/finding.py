@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +19,8 @@ from twingraph.components.filing.formats import compression_of, format_of
 from twingraph.components.filing.systems import system
 from twingraph.components.filing.web import refused
 from twingraph.errors import FileError, MissingFileError
+
+_LOOKED_AT = 1000  # names in a folder, for one that may be meant
 
 NOTHING = "__HIVE_DEFAULT_PARTITION__"
 """The name of a folder for what has no value."""
@@ -126,17 +129,19 @@ def _listed(spoken: Any, found: Address) -> tuple[list[str], str | None]:
         if names:
             return sorted(names), found.fixed
         raise MissingFileError(f"No file matches {found.shown}.")
-    raise MissingFileError(f"There is no file {found.shown}{_near(spoken, found)}")
+    raise MissingFileError(f"There is no file {found.shown}{_near(found)}")
 
 
-def _near(spoken: Any, found: Address) -> str:
-    """The end of the sentence, with the name beside it that may be meant."""
+def _near(found: Address) -> str:
+    """The end of the sentence, with the name beside it that may be meant; elsewhere looking around costs requests."""
     folder, _, name = found.rest.rstrip("/").rpartition("/")
-    try:
-        beside = [_name(each) for each in spoken.ls(folder, detail=False)]
-    except (OSError, ValueError):
+    if not found.local or not os.path.isdir(folder):
         return "."
-    return nearest(name, beside) or "."
+    try:
+        with os.scandir(folder) as beside:
+            return nearest(name, [each.name for each in islice(beside, _LOOKED_AT)]) or "."
+    except PermissionError:
+        return "."
 
 
 def _data(names: list[str], base: str, wanted: str | None, matched: bool) -> list[str]:
