@@ -211,3 +211,13 @@ class PlatformContract:
         for n, (value, lines) in enumerate(got):
             assert value == ((n,) if n % 10 == 9 else (n * n, f"#{n}", str(n)))
             assert lines == [("info", str(n))]
+
+
+class HeardAtTheEnd(PlatformContract):
+    """Of a platform that tells what was printed at the end only: nothing but time says that a call has begun."""
+
+    def test_a_call_ends_when_the_execution_does(self, platform: Platform, called: list[Placed]) -> None:
+        called.append(placed(lambda: time.sleep(30), place=self.place()))
+        threading.Timer(1, called[0].stop.set).start()
+        with pytest.raises(Cancelled, match="was stopped"):
+            run(platform, called[0])

@@ -16,7 +16,7 @@ import pytest
 
 from lokki.builder.package import zipped
 from lokki.runtime.failure import Cancelled
-from tests.contracts.platform import PlatformContract
+from tests.contracts.platform import HeardAtTheEnd
 from tests.localstack_server import LocalStack
 from tests.moto_server import Asked, Relay, Reply
 from tests.twingraph.calling import Heard, placed
@@ -83,7 +83,7 @@ def refusing(status: int, code: str, message: str) -> Callable[[Asked], Reply | 
 busy = refusing(429, "TooManyRequestsException", "Rate Exceeded.")
 
 
-class TestContract(PlatformContract):
+class TestContract(HeardAtTheEnd):
     at_once = 24
 
     @pytest.fixture
@@ -103,13 +103,6 @@ class TestContract(PlatformContract):
 
     def left(self, calls: list[Placed]) -> list[str]:
         return left_over(self.account)
-
-    def test_a_call_ends_when_the_execution_does(self, platform: Platform, called: list[Placed]) -> None:
-        """Lambda tells what was printed at the end only, so nothing but time says that the call has begun."""
-        called.append(placed(sleep, 30, place=self.place()))
-        threading.Timer(1, called[0].stop.set).start()
-        with pytest.raises(Cancelled, match="was stopped"):
-            run(platform, called[0])
 
 
 def test_a_function_is_made_once_however_many_call_it_and_is_tagged(account: LocalStack, platform: Lambda) -> None:

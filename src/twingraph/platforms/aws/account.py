@@ -190,9 +190,12 @@ def tags(labels: Mapping[str, str], **own: str) -> dict[str, str]:
     """Labels as AWS takes them for tags, and tags of our own under `twingraph:`."""
     import re
 
-    made = {f"twingraph:{name}": value for name, value in own.items()}
+    def taken(text: str, most: int) -> str:
+        return re.sub(r"[^\w\s.:/=+\-@]", "_", text)[:most]
+
+    made = {f"twingraph:{name}": taken(value, 256) for name, value in own.items()}
     for name, value in labels.items():
-        key, text = (re.sub(r"[^\w\s.:/=+\-@]", "_", each) for each in (name, value))
+        key = taken(name, 128)
         if key and not key.lower().startswith("aws:") and len(made) < 50:
-            made[key[:128]] = text[:256]
+            made[key] = taken(value, 256)
     return made
