@@ -171,7 +171,7 @@ class Frames:
 
     def __init__(self, call: Placed) -> None:
         self._call = call
-        self._mark = f"\x1e{call.id} "
+        self._mark = f"\x01{call.id} "
         self._parts: dict[int, str] = {}
         self._begun: dict[str, bytes] = {}
         self.answer: bytes | None = None
@@ -203,7 +203,7 @@ class Frames:
             self._frame(frame)
 
     def _say(self, text: str, level: str) -> None:
-        if text.startswith("\x1f") and text[1:2] in LEVELS:
+        if text.startswith("\x02") and text[1:2] in LEVELS:
             level, text = LEVELS[text[1]], text[3:]
         self._call.log(level, text)
 

@@ -200,7 +200,7 @@ def test_the_log_has_levels_and_the_call_has_an_environment() -> None:
     def work() -> str:
         import os
 
-        print("out\x1e")
+        print("out\x01")
         print("\nfirst\nsecond", file=sys.stderr)
         log = logging.getLogger("x")
         log.warning("bad\nworse")
@@ -212,7 +212,7 @@ def test_the_log_has_levels_and_the_call_has_an_environment() -> None:
     heard = Heard()
     text = "a 'b' \"c\" $d\n\\é"
     assert there(work, heard=heard, place=Placement(environment={"TEXT": text})) == text
-    assert [line for level, line in heard.lines if level == "info"] == ["out\x1e", "raw \\xff without an end", "fine"]
+    assert [line for level, line in heard.lines if level == "info"] == ["out\x01", "raw \\xff without an end", "fine"]
     assert [line for level, line in heard.lines if level == "warning"] == ["bad", "worse"]
     assert [line for level, line in heard.lines if level == "error"] == ["", "first", "second"]
     assert heard.usage["peak_memory_bytes"] > 1e6

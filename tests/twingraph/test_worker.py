@@ -170,7 +170,7 @@ def test_a_serving_worker_answers_one_call_after_the_other(child: Child, tmp_pat
 
 def test_a_worker_that_dies_says_nothing(child: Child) -> None:
     with pytest.raises(struct.error):
-        child.ask(placed(lambda: (os.write(2, b"\n\x1e" + CALL.encode() + b" end\n"), os._exit(7)), call=CALL))
+        child.ask(placed(lambda: (os.write(2, b"\n\x01" + CALL.encode() + b" end\n"), os._exit(7)), call=CALL))
     assert child.end() == 7
 
 

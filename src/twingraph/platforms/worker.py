@@ -976,7 +976,7 @@ class _Handler(logging.Handler):
             text = self.format(record)
             level = "DIWEC"[min(max(record.levelno // 10, 1), 5) - 1]
             stream = getattr(sys.stderr, "stream", sys.stderr)
-            stream.write("".join("\x1f%s %s\n" % (level, line) for line in text.splitlines() or [""]))
+            stream.write("".join("\x02%s %s\n" % (level, line) for line in text.splitlines() or [""]))
             stream.flush()
         except Exception:  # noqa: BLE001 - as logging itself does
             self.handleError(record)
@@ -991,7 +991,7 @@ class _Marked:
 
     def write(self, text: str) -> int:
         for line in text.splitlines(True):
-            self.stream.write(line if self.begun else "\x1fE " + line)
+            self.stream.write(line if self.begun else "\x02E " + line)
             self.begun = not line.endswith("\n")
         return len(text)
 
@@ -1031,7 +1031,7 @@ def framed(body: bytes, call: str) -> list[bytes]:
     """An answer as lines of a log."""
     text = _text(zlib.compress(body, 1))
     parts = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
-    return [("\x1e%s %d %d %s\n" % (call, index, len(parts), each)).encode() for index, each in enumerate(parts)]
+    return [("\x01%s %d %d %s\n" % (call, index, len(parts), each)).encode() for index, each in enumerate(parts)]
 
 
 def _request(url: str, body: bytes | None) -> bytes:
@@ -1091,7 +1091,7 @@ def serve() -> None:
         body = json.dumps(_answered(told)).encode("ascii")
         busy.clear()
         with suppress(OSError):  # the function may have closed it
-            os.write(2, ("\x1e%s end\n" % told["id"]).encode())
+            os.write(2, ("\x01%s end\n" % told["id"]).encode())
         drain.write(struct.pack(">I", len(body)) + body)
         drain.flush()
 

@@ -29,7 +29,7 @@ def run(parcel: dict[str, Any]) -> None:
     fields = dict(parcel["fields"])
     fields["key"] += os.environ.get(INDEX, "0")
     post(parcel["url"], fields, answer)
-    os.write(1, f"\x1e{parcel['id']} end\n".encode())
+    os.write(1, f"\x01{parcel['id']} end\n".encode())
     os._exit(0)  # threads that the function left behind do not keep the job
 
 
