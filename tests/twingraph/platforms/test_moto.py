@@ -74,6 +74,7 @@ class OnMoto(HeardAtTheEnd):
     many: ClassVar[int] = 4
     at_once: ClassVar[int] = 2
     enough: ClassVar[float] = 6.0
+    account: LocalStack
 
     def left(self, calls: list[Placed]) -> list[str]:
         return left_over(self.account)
