@@ -8,6 +8,7 @@ a frame of pandas. What another component gave as a whole stands for the table i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from twingraph.components.built_in import needed
@@ -221,4 +222,4 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _family(kind: type) -> type:
     """What a column may hold beside values of a type without becoming another."""
-    return float if issubclass(kind, int | float) and kind is not bool else kind
+    return float if issubclass(kind, Real) and not issubclass(kind, bool) else kind  # so are numbers of NumPy

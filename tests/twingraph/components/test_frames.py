@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -42,6 +43,8 @@ def test_values_of_records_keep_their_types() -> None:
     row |= {"yes": True, "many": [1, 2], "inner": {"k": "v"}}
     assert records(frame_of([row])) == [row]
     assert frame_of([]).is_empty()
+    assert records([{"n": np.int64(1)}, {"n": 2.5}, {"n": None}]) == [{"n": 1}, {"n": 2.5}, {"n": None}]
+    assert frame_of([{"n": np.int64(1)}, {"n": 2}])["n"].to_list() == [1, 2]
 
 
 def test_what_a_component_gave_as_a_whole_stands_for_its_table() -> None:
