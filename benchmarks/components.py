@@ -329,6 +329,11 @@ with open(os.path.join(os.environ["TWINGRAPH_HOME"], "bare.npy"), "wb") as file:
     np.save(file, vectors)
     file.flush()
     os.fsync(file.fileno())
+import json, sqlite3
+base = sqlite3.connect(os.path.join(os.environ["TWINGRAPH_HOME"], "bare.db"))
+base.execute("create table rows (id text primary key, metadata text)")
+base.executemany("insert into rows values (?, ?)", ((str(row), json.dumps(told)) for row, told in enumerate(metadata)))
+base.commit()
 """
 _USEARCH = """
 from usearch.index import Index
@@ -350,7 +355,7 @@ def vectors(quick: bool) -> list[Row]:
     of_numpy = f"spent(lambda each: brute(queries{few}), {times})"
     rows = [
         ("add", f"{what} added, on the disk",
-         _KEPT.format(work="index()"), _KEPT.format(work=_SAVED), "np.save", SECOND),
+         _KEPT.format(work="index()"), _KEPT.format(work=_SAVED), "np.save and rows of SQLite", SECOND),
         ("search", "a search of all of them",
          f"found = index()\nspent(lambda each: found.search(queries{few}), {times})", of_numpy, numpy, MILLI),
         ("filter", "a search with a filter that a sixth of them fit",

@@ -18,6 +18,7 @@ NEIGHBOURS, AT_BUILDING, AT_SEARCHING = 16, 128, 256
 """How many vectors each is linked with, and how many are in view while a place is looked for."""
 _METRICS = {"cosine": "ip", "dot": "ip", "l2": "l2sq"}
 _PRECISION = {"cosine": "f16", "dot": "f32", "l2": "f32"}  # what has length one fits into half precision
+_MANY = 8  # queries at once for which starting threads pays
 _SETTINGS: Any = {"expansion_add": AT_BUILDING, "expansion_search": AT_SEARCHING, "enable_key_lookups": False}
 _AT_ONCE = 50_000
 
@@ -46,7 +47,7 @@ def candidates(graph: Any, queries: Matrix, wanted: int) -> Slots:
     """For each query the rows of vectors that are near; -1 where there are no more."""
     import numpy as np
 
-    found = graph.search(queries, min(wanted, len(graph)))
+    found = graph.search(queries, min(wanted, len(graph)), threads=1 if len(queries) < _MANY else 0)
     if len(queries) == 1:
         return np.asarray(found.keys, dtype=np.int64).reshape(1, -1)
     rows = np.asarray(found.keys, dtype=np.int64)
