@@ -69,12 +69,12 @@ def _make(name: str) -> None:
     _docker("image", "prune", "--all", "--force", f"--filter=label={NAME}", f"--filter=until={_TOO_OLD}")
     with tempfile.TemporaryDirectory() as folder:
         # A wheel as an installer would have it: with the entry points that give components their names.
-        _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+        docker_run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
         (Path(folder) / "Dockerfile").write_text(DOCKERFILE)
-        _run("docker", "build", "--network=none", f"--label={NAME}", f"--tag={name}", folder, DOCKER_BUILDKIT="0")
+        docker_run("docker", "build", "--network=none", f"--label={NAME}", f"--tag={name}", folder, DOCKER_BUILDKIT="0")
 
 
-def _run(*command: str, **environ: str) -> None:
+def docker_run(*command: str, **environ: str) -> None:
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=100, check=False
     )

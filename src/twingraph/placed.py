@@ -26,6 +26,8 @@ class Placed(NamedTuple):
             wants to know.
         usage: takes what the call used: `cpu_seconds`, `peak_memory_bytes`.
         stop: raised when the execution is over.
+        command: where there is one, it runs in place of the function, on platforms whose jobs can run a program of
+            their image; the call is over when the program is, and returns None.
     """
 
     id: str
@@ -40,6 +42,12 @@ class Placed(NamedTuple):
     log: Callable[[str, str], None]
     usage: Callable[[Mapping[str, float]], None]
     stop: Stop
+    command: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> str:
+        """What sentences call it."""
+        return self.component if self.command else f"Component {self.component!r}"
 
 
 def unheard(_level: str, _line: str) -> None:

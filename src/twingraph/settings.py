@@ -9,7 +9,8 @@ from lokki.frozen import frozen
 from twingraph.errors import GraphError
 
 _YES, _NO = ("on", "1", "true", "yes"), ("off", "0", "false", "no")
-_OF_SERVERS = ("API_KEYS", "JWT_SECRET", "RATE_LIMIT")
+_OF_SERVERS = ("API_KEYS", "JWT_SECRET", "RATE_LIMIT", "TICKET")
+_LAUNCH = "TWINGRAPH_LAUNCH"
 _POSTGRES = ("postgres://", "postgresql://")
 
 
@@ -24,6 +25,7 @@ class Settings:
         api_keys: of a server, the keys that it takes (`TWINGRAPH_API_KEYS`: `KEY` or `KEY:scope`, with commas between).
         jwt_secret: of a server, what tokens are signed with (`TWINGRAPH_JWT_SECRET`).
         rate_limit: of a server, requests a minute and bulk requests (`TWINGRAPH_RATE_LIMIT`: `100,10`; 0: none).
+        ticket: of a worker, that of the job that it is, as whoever launched it said (`TWINGRAPH_TICKET`).
         origins: of a server, whose pages may use it from a browser (`TWINGRAPH_ORIGINS`, with commas between).
     """
 
@@ -33,6 +35,7 @@ class Settings:
     api_keys: str = ""
     jwt_secret: str = ""
     rate_limit: str = ""
+    ticket: str = ""
     origins: tuple[str, ...] = ()
 
 
@@ -42,9 +45,15 @@ def load_settings(home: str | None = None, database: str | None = None) -> Setti
     folder = os.path.abspath(os.path.expanduser(folder))
     told = database or ("" if home else os.environ.get("TWINGRAPH_DB"))
     url = _url(told) if told else sqlite_url(os.path.join(folder, "graph.db"))
-    api_keys, jwt_secret, rate_limit = (os.environ.get(f"TWINGRAPH_{each}", "") for each in _OF_SERVERS)
+    api_keys, jwt_secret, rate_limit, ticket = (os.environ.get(f"TWINGRAPH_{each}", "") for each in _OF_SERVERS)
     origins = tuple(filter(None, (each.strip() for each in os.environ.get("TWINGRAPH_ORIGINS", "").split(","))))
-    return Settings(folder, url, _recording(), api_keys, jwt_secret, rate_limit, origins)
+    return Settings(folder, url, _recording(), api_keys, jwt_secret, rate_limit, ticket, origins)
+
+
+def launch_settings() -> dict[str, str]:
+    """How a server launches executions: `launch` (`TWINGRAPH_LAUNCH`), `image` (`TWINGRAPH_LAUNCH_IMAGE`) and so on."""
+    told = {name.removeprefix(f"{_LAUNCH}_").lower(): text for name, text in os.environ.items() if _LAUNCH in name}
+    return {name.removeprefix("twingraph_"): text for name, text in told.items() if text}
 
 
 def secret(name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lokki.outcome import complain
+from twingraph.commands.launching import launch_of, launch_options
 from twingraph.commands.shared import Command
 
 
@@ -17,6 +18,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--insecure", action="store_true", help="listen beyond this machine although nobody is asked who they are"
     )
     running_options(parser)
+    launch_options(parser)
 
 
 def running_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,11 @@ def running_options(parser: argparse.ArgumentParser) -> None:
         "--home", metavar="DIR", help="the folder for what is kept; default: TWINGRAPH_HOME, else ~/.twingraph"
     )
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="how many executions run at once; default: processors + 2"
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how many executions run at once; default: processors + 2, and 100 with --launch",
     )
 
 
@@ -35,7 +41,7 @@ def _run(options: argparse.Namespace) -> None:
 
     told = Options(
         tuple(options.files), options.host, options.port, options.db, options.home, options.workers, options.reload,
-        options.insecure,
+        options.insecure, launch_of(options),
     )  # fmt: skip
     serve(told, complain)
 
@@ -43,7 +49,13 @@ def _run(options: argparse.Namespace) -> None:
 COMMAND = Command(
     "REST, WebSocket and schedules in one process, executions in processes of their own. What is asked for is kept\n"
     "through any crash. Ctrl-C gives running executions 10 seconds; pressed again, it ends at once.",
-    ("", "pipelines.py --reload", "pipelines.py --db postgresql://db/graph --host 0.0.0.0", "--port 0 --home /tmp/try"),
+    (
+        "",
+        "pipelines.py --reload",
+        "pipelines.py --db postgresql://db/graph --host 0.0.0.0",
+        "--port 0 --home /tmp/try",
+        "pipelines.py --db postgresql://db/graph --launch kubernetes --image registry/flows:1 --memory 2G",
+    ),
     _options,
     _run,
 )

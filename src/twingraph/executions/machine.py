@@ -8,14 +8,19 @@ from functools import lru_cache
 from typing import Any
 
 _GIT_SECONDS = 5
+_OF_THE_MACHINE = "pid:[4026531836]"  # how Linux names where all processes have their own numbers
 
 
 @lru_cache(1)
 def host() -> str:
-    """The name of this machine."""
+    """The name of this machine; in a container also what tells its processes from others with the same numbers."""
     import socket
 
-    return socket.gethostname()
+    try:
+        place = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return socket.gethostname()
+    return socket.gethostname() if place == _OF_THE_MACHINE else f"{socket.gethostname()}/{place}"
 
 
 def who() -> dict[str, Any]:

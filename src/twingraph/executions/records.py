@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 WAITING = ("pending", "running", "retrying")
 """The states of a node that is not over; an execution has the first two of them."""
+OVER = ("completed", "failed", "stopped")
+"""The states of an execution that is over."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """Levels of a line of the log by name, as in `logging`."""

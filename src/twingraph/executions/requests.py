@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Float, bindparam, delete, desc, func, insert, literal, select, update
 
 from twingraph.executions import schema
-from twingraph.executions.records import WAITING, Execution
+from twingraph.executions.records import OVER, WAITING, Execution
 from twingraph.executions.repository import Repository
 from twingraph.executions.snapshot import snapshot
 
@@ -31,6 +31,7 @@ _WITH_ID = (
     .select_from(_BOTH)
     .where(schema.executions.c.id == bindparam("execution"))
 )
+_NEWEST = 5_000
 _NEW_REQUEST, _NEW_EXECUTION = insert(schema.requests), insert(schema.executions)
 
 
@@ -148,6 +149,17 @@ def status(graph: Repository, execution: str) -> str:
     return str(rows[0][0]) if rows else ""
 
 
+def is_over(graph: Repository, execution: str) -> bool:
+    """Whether an execution is over."""
+    return status(graph, execution) in OVER
+
+
+def is_to_stop(graph: Repository, execution: str) -> bool:
+    """Whether somebody asked for the end of an execution."""
+    request = found(graph, execution)
+    return request is not None and request.stop
+
+
 def with_key(graph: Repository, client: str, key: str) -> Request | None:
     """What a client asked for under an idempotency key."""
     column = schema.requests.c
@@ -185,13 +197,27 @@ def claim(graph: Repository, by: str, execution: str = "", served: Sequence[str]
     return str(taken)
 
 
-def seen(graph: Repository, by: str, executions: Sequence[str]) -> set[str]:
-    """Say that whoever claimed these is there; returns those of them that are to be stopped."""
+def hand_over(graph: Repository, execution: str, ticket: str, by: str) -> bool:
+    """Let the job that an execution was launched as have its claim; False when it is not to run, or not there any more.
+
+    Who launches claims with a ticket at the end of the name, and so does the job: of several jobs only that one whose
+    ticket is the claim's may run the execution.
+    """
+    request, row = schema.requests.c, schema.executions.c
+    waiting = select(row.id).where(row.id == execution, row.status == "pending")
+    theirs = (request.execution_id.in_(waiting), request.claimed_by.endswith(f" {ticket}", autoescape=True))
+    with graph.engine.begin() as connection:
+        mine = update(schema.requests).where(*theirs, request.stop.is_(False))
+        return connection.execute(mine.values(claimed_by=by, seen_at=_now(graph))).rowcount > 0
+
+
+def seen(graph: Repository, by: Collection[str], executions: Sequence[str]) -> set[str]:
+    """Say that whoever claimed these, by these names, is there; returns those of them that are to be stopped."""
     if not executions:
         return set()
     column = schema.requests.c
     with graph.engine.begin() as connection:
-        mine = (column.claimed_by == by, column.execution_id.in_(executions))
+        mine = (column.claimed_by.in_(by), column.execution_id.in_(executions))
         connection.execute(update(schema.requests).where(*mine).values(seen_at=_now(graph)))
         return set(connection.execute(select(column.execution_id).where(*mine, column.stop)).scalars())
 
@@ -272,18 +298,31 @@ def ask_to_stop(graph: Repository, execution: str) -> str:
     return str(status or "")
 
 
-def end(graph: Repository, execution: str, status: str, error: str = "", kind: str = "") -> bool:
-    """Mark an execution whose process cannot do so any more; whether it was not over yet. Its nodes end with it."""
-    row, node = schema.executions.c, schema.nodes.c
+def end(graph: Repository, execution: str, status: str, error: str = "", kind: str = "", ticket: str = "") -> bool:
+    """Mark an execution whose process cannot do so any more; whether it was not over yet. Its nodes end with it.
+
+    With a ticket only if it is claimed by the job with this one, or by who launched that.
+    """
+    row, node, request = schema.executions.c, schema.nodes.c, schema.requests.c
+    claimed = select(request.execution_id).where(request.claimed_by.endswith(f" {ticket}", autoescape=True))
     now = time.time()
     told = {"status": status, "finished_at": now, "error": error, "error_type": kind}
     with graph.engine.begin() as connection:
         mine = update(schema.executions).where(row.id == execution, row.status.in_((*WAITING, "stopping")))
+        if ticket:
+            mine = mine.where(row.id.in_(claimed))
         if not connection.execute(mine.values(**told, duration=now - row.started_at)).rowcount:
             return False
         theirs = update(schema.nodes).where(node.execution_id == execution, node.status.in_(WAITING))
         connection.execute(theirs.values(**told))
     return True
+
+
+def platforms(graph: Repository) -> list[str]:
+    """The platforms that the newest nodes ran on."""
+    node = schema.nodes.c
+    newest = select(node.platform).order_by(desc(node.key)).limit(_NEWEST).subquery()
+    return sorted(name for (name,) in graph.read(select(newest.c.platform).distinct()) if name)
 
 
 def counted(graph: Repository) -> dict[str, int]:

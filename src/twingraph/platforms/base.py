@@ -86,7 +86,7 @@ def _wait(platform: Platform, job: Any, call: Placed, deadline: float) -> Outcom
                 raise Cancelled(f"component {call.component!r} was stopped")
             if monotonic() >= deadline:
                 raise ComponentTimeoutError(
-                    f"Component {call.component!r} took longer than its timeout of {call.placement.timeout:g} s "
+                    f"{call.who} took longer than its timeout of {call.placement.timeout:g} s "
                     f"on platform {platform.name!r}.{getattr(job, 'goes_on', '')}"
                 )
     except BaseException:

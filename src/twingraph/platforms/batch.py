@@ -21,11 +21,13 @@ from lokki.frozen import replace
 from twingraph.envelope import pack, worker_source
 from twingraph.errors import ComponentError, PlatformError, PlatformUnavailableError
 from twingraph.placed import Outcome, Placed
+from twingraph.platforms import owners
 from twingraph.platforms.aws import options
 from twingraph.platforms.aws.account import Account, Accounts, described, refusals, tags
 from twingraph.platforms.aws.definitions import Definitions, content, requirements
 from twingraph.platforms.aws.entry import INDEX
 from twingraph.platforms.aws.jobs import ANSWERS, CALL, Job
+from twingraph.platforms.aws.left import sweep
 from twingraph.platforms.aws.parcels import Parcels
 from twingraph.platforms.aws.watch import Watch
 
@@ -83,6 +85,10 @@ class Batch:
         size = options.whole(call, "array_size", 1, _MOST_CHILDREN)
         request, needs = _request(call, queue, size), _needs(call)
         definition = options.text(call, "job_definition")
+        if call.command:
+            request["containerOverrides"] = _commanded(call, needs)
+            job = self._submitted(account, call, request, definition)
+            return Job(call, account, None, self._watch(account), job, queue, None, began)
         parcels = Parcels(account, call.id, 2 * call.placement.timeout + 3600 if call.placement.timeout else 1e9)
         try:
             parcels.put(CALL, self._parcel(call, parcels, size))
@@ -102,10 +108,16 @@ class Batch:
     def clear(self, job: Job) -> None:
         job.clear()
 
+    def sweep(self, config: Mapping[str, Any], orphaned: owners.Orphaned) -> None:
+        """End the jobs that nobody waits for any more, in the queue that this configuration leads to."""
+        account = self._accounts.of(config)
+        if queue := str(config.get("job_queue") or account.queue):
+            sweep(account, queue, orphaned)
+
     def _submitted(self, account: Account, call: Placed, request: Mapping[str, Any], definition: str) -> str:
         arn = definition or self._registered(account, call)
         client = account.client("batch")
-        with refusals(f"submit a job for component {call.component!r} to queue {request['jobQueue']!r}"):
+        with refusals(f"submit a job for {call.who[0].lower()}{call.who[1:]} to queue {request['jobQueue']!r}"):
             try:
                 answer = client.submit_job(jobDefinition=arn, **request)
             except client.exceptions.ClientException:
@@ -120,7 +132,7 @@ class Batch:
         image = call.placement.image
         if image is None:
             raise PlatformError(
-                f"Component {call.component!r} does not say what its job runs in: name a job definition in "
+                f"{call.who} does not say what its job runs in: name a job definition in "
                 "config={'job_definition': ...}, or an image in docker_image, for which one is registered."
             )
         roles = options.text(call, "job_role"), options.text(call, "execution_role")
@@ -156,12 +168,12 @@ def _queue(call: Placed, account: Account) -> str:
     queue = options.text(call, "job_queue") or account.queue
     if not queue:
         raise PlatformUnavailableError(
-            f"Component {call.component!r} does not say which job queue it goes to: name one in "
+            f"{call.who} does not say which job queue it goes to: name one in "
             "config={'job_queue': ...}, TWINGRAPH_BATCH_QUEUE or batch.job_queue."
         )
     if call.placement.image is not None and options.text(call, "job_definition"):
         raise ComponentError(
-            f"Component {call.component!r} names a job definition, which says what image jobs run in, and docker_image "
+            f"{call.who} names a job definition, which says what image jobs run in, and docker_image "
             "too: leave out one of them."
         )
     return queue
@@ -174,7 +186,7 @@ def _request(call: Placed, queue: str, size: int | None) -> dict[str, Any]:
         "jobName": f"{plain[:80]}-{call.id}",
         "jobQueue": queue,
         "retryStrategy": {"attempts": 1},  # trying again is the component's own policy
-        "tags": tags(call.placement.labels, component=call.component, run=call.run),
+        "tags": tags(call.placement.labels, **_marks(call)),
         "propagateTags": True,
     }
     if call.placement.timeout:  # a job that nobody ends any more ends by itself
@@ -186,11 +198,26 @@ def _request(call: Placed, queue: str, size: int | None) -> dict[str, Any]:
     return request
 
 
+def _marks(call: Placed) -> dict[str, str]:
+    """What tells whose a job is, and whether anybody still waits for it."""
+    told = {"component": call.component, "run": call.run, "owner": owners.owner(), "machine": owners.machine_label()}
+    return {**told, "launch": call.id} if call.command else told
+
+
 def _needs(call: Placed) -> list[dict[str, str]]:
     """What the component asks for, in Batch's words."""
     return requirements(
         options.processors(call, "vcpus"), options.mebibytes(call, "memory", 4, 2**31), options.graphics(call)
     )
+
+
+def _commanded(call: Placed, needs: list[dict[str, str]]) -> dict[str, Any]:
+    """What the container of a program is told."""
+    return {
+        "command": list(call.command),
+        "environment": [{"name": name, "value": value} for name, value in call.placement.environment.items()],
+        **({"resourceRequirements": needs} if needs else {}),
+    }
 
 
 def _overrides(call: Placed, needs: list[dict[str, str]], link: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import atexit
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from time import monotonic
@@ -21,6 +21,7 @@ from lokki.runtime.failure import Cancelled
 from twingraph.envelope import pack
 from twingraph.errors import PlatformError, PlatformUnavailableError
 from twingraph.placed import Outcome, Placed, Raised
+from twingraph.platforms import owners
 from twingraph.platforms.docker_idle import Idle
 from twingraph.platforms.docker_options import HOST, OPTIONS, OWNER, Wanted, wanted
 from twingraph.platforms.docker_stream import Stream
@@ -53,6 +54,10 @@ class Docker:
         with self._lock:
             engine = self._engine
         return f"Docker {engine.version()['Version']} at {_address()}"
+
+    def sweep(self, _config: Mapping[str, Any], _orphaned: owners.Orphaned) -> None:
+        """Remove the containers of processes of this machine that are no more, as every first use does."""
+        self.check()
 
     def start(self, call: Placed) -> Job:
         """Begin the call."""
@@ -279,8 +284,8 @@ def _config(engine: Any, call: Placed, want: Wanted, python: str, init: bool) ->
         "twingraph.run": call.run,
         "twingraph.node": call.node,
         "twingraph.component": call.component,
-        OWNER: _owner(os.getpid()),
-        HOST: _host(),
+        OWNER: owners.owner(),
+        HOST: owners.machine(),
     }
     config = engine.create_container_config(
         want.image,
@@ -318,28 +323,10 @@ def _sweep(engine: Any) -> None:
     """Remove the containers of processes of this machine that are no more."""
     import docker
 
-    for each in engine.containers(all=True, filters={"label": f"{HOST}={_host()}"}):
-        owner = each["Labels"].get(OWNER, "")
-        if owner and owner != _owner(int(owner.partition("-")[0])):
+    for each in engine.containers(all=True, filters={"label": f"{HOST}={owners.machine()}"}):
+        if owners.is_gone(each["Labels"].get(OWNER, "")):
             with suppress(docker.errors.APIError):
                 engine.remove_container(each["Id"], force=True, v=True)
-
-
-def _owner(pid: int) -> str:
-    """A process, told from a later one with the same number by when it began."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return f"{pid}-{file.read().rpartition(')')[2].split()[19]}"
-    except OSError:
-        return f"{pid}-" if os.path.exists("/proc") else f"{pid}-0"
-
-
-def _host() -> str:
-    """Where the numbers of processes mean the same."""
-    try:
-        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
 
 
 def _address() -> str:

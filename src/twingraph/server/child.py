@@ -18,7 +18,6 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -35,13 +34,11 @@ from twingraph.runs import Plan, execute
 from twingraph.scopes import Repeat, Run, Scope
 from twingraph.server.channel import Channel
 from twingraph.server.files import Files
+from twingraph.server.running import GRACE
 from twingraph.server.telling import Telling
 from twingraph.settings import load_settings
 from twingraph.shipping import unship
 from twingraph.workflows import Workflow
-
-GRACE = 5.0
-"""Seconds that an execution which is ended has to clean up."""
 
 
 def run(execution: str, channel: Channel, files: Files, url: str) -> None:
@@ -82,15 +79,6 @@ def prepare(url: str) -> None:
     requests.found(graph, "")
     definitions.found(graph, "")
     graph.nodes("")
-
-
-def sweep() -> None:
-    """Remove what executions left behind on Docker whose processes are no more; its platform does so when it begins."""
-    from twingraph.platforms.base import platform
-
-    with suppress(Exception):  # there may be no Docker here, and then there is nothing
-        platform("docker").check()
-    atexit._run_exitfuncs()  # noqa: SLF001
 
 
 def resumes(stored: Stored | None) -> bool:

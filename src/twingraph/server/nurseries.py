@@ -13,6 +13,7 @@ from twingraph.executions import machine
 from twingraph.server.catalog import Catalog, Served
 from twingraph.server.channel import Channel, Message
 from twingraph.server.files import Broken
+from twingraph.server.running import Running
 
 
 class Nursery:
@@ -47,21 +48,12 @@ class Nursery:
             os.waitpid(self._pid, 0)
 
 
-class Running:
+class Forked(Running):
     """An execution that runs in a nursery."""
 
-    def __init__(self, execution: str, nursery: Nursery, channel: Channel) -> None:
-        self.execution = execution
+    def __init__(self, execution: str, claim: str, nursery: Nursery, channel: Channel) -> None:
+        super().__init__(execution, claim, channel)
         self.nursery = nursery
-        self.channel = channel
-        channel.socket.setblocking(False)
-        self.progress: dict[str, int] = {}
-        self.said_over = False
-        self.silent = False  # it will tell nothing more
-        self.stopping = False
-        self.let_go = False
-        self.kill_at = float("inf")
-        self.code: int | None = None  # how its process ended
         self._pid = 0
         self._process = ""
 
@@ -76,12 +68,10 @@ class Running:
 
     def hear(self) -> list[Message]:
         """What it tells."""
-        try:
-            messages = self.channel.receive()
-        except BlockingIOError:
-            return []
-        self.silent = messages is None
-        return messages or []
+        messages = super().hear()
+        if self.silent and not self.nursery.there:  # which would have told how it ended
+            self.code = 0
+        return messages
 
     def stop(self) -> None:
         """Ask it to end."""

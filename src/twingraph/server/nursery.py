@@ -5,7 +5,7 @@ number is its own until this process has asked how it ended, so nobody else is e
 leaves behind in its process group is ended with it. When the server goes away, so do the children, and then this.
 
     the server says   {"run": execution} and a socket, {"stop": execution}, {"kill": execution},
-                      {"sweep": true} to clean up on Docker, {"retire": true} to end after the children
+                      {"sweep": places} to clean up on platforms, {"retire": true} to end after the children
     this says         {"catalog": ...} once, {"began": execution, "pid"}, {"ended": execution, "code"}
 """
 
@@ -30,6 +30,7 @@ from twingraph.executions.recorder import open_recorder
 from twingraph.server import child
 from twingraph.server.channel import Channel
 from twingraph.server.files import Files, imported
+from twingraph.server.sweeping import sweep
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -148,8 +149,9 @@ class _Nursery:
                     _killed(self._pids[execution])
             case {"retire": _}:
                 self._retired = True
-            case {"sweep": _}:
-                self._children[self._forked(selector, child.sweep)] = ""
+            case {"sweep": places}:
+                pid = self._forked(selector, lambda: sweep(self._url, self._files, map(tuple, places)))
+                self._children[pid] = ""
 
     def _forked(self, selector: selectors.BaseSelector, work: Callable[[], None]) -> int:
         sys.stdout.flush()

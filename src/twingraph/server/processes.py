@@ -1,4 +1,4 @@
-"""Who runs executions: it claims them, has each run in a process of its own, and sees how that ends.
+"""Who runs executions: it claims them, has each run in a process of its own or as a job, and sees how that ends.
 
 One thread does all of it, so nothing here is locked. It talks to the nursery, which forks the processes, and to each of
 them. What it learns goes to `publish`; what it must not forget is in the graph, so that it may be killed at any moment.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import signal
 import socket
 import threading
 import time
@@ -18,18 +17,20 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from twingraph.executions import requests
+from twingraph.executions.records import OVER
 from twingraph.executions.repository import Repository
 from twingraph.server.catalog import Catalog
 from twingraph.server.channel import Channel, Message
-from twingraph.server.child import GRACE
+from twingraph.server.claiming import Claiming, Once
 from twingraph.server.exchange import Exchange
 from twingraph.server.files import Broken
-from twingraph.server.nurseries import Nursery, Running
-from twingraph.server.recovery import BEAT, LEASE, Recovery, let_go, name_of_this
+from twingraph.server.launching import MOST, Launching
+from twingraph.server.nurseries import Forked, Nursery
+from twingraph.server.recovery import BEAT, LEASE, Recovery, let_go
+from twingraph.server.running import GRACE, Running
 from twingraph.server.served import store
 from twingraph.server.telling import error_of
 
-OVER = ("completed", "failed", "stopped")
 Publish = Callable[[str, Message], None]
 Begin = Callable[[], tuple[Channel, int]]
 
@@ -45,9 +46,12 @@ class Processes:
         graph: where they are asked for.
         begin: makes a nursery; returns its channel and its number.
         nursery: the first of them, where one is there already.
-        most: how many run at once; by default two more than there are processors.
+        most: how many run at once; by default two more than there are processors, or 100 jobs.
+        launching: launches executions as jobs, where they do not run here.
+        once: where one is run only.
 
     Attributes:
+        claiming: what is run next.
         publish: takes each message about an execution; called in the thread.
         others: tells other servers on the same database.
         most: how many run at once.
@@ -60,14 +64,18 @@ class Processes:
         nursery: tuple[Channel, int] | None = None,
         *,
         most: int = 0,
+        launching: Launching | None = None,
+        once: Once | None = None,
     ) -> None:
         self.graph = graph
         self.publish: Publish = lambda _execution, _message: None
         self.others: Exchange | None = None
-        self.name = name_of_this()
+        self.claiming = Claiming(graph, once)
+        self.name = self.claiming.name
+        self._launching = launching
         self._begin = begin
         self._nursery = Nursery(nursery or begin())
-        self.most = most or (os.cpu_count() or 1) + 2
+        self.most = most or (MOST if launching else (os.cpu_count() or 1) + 2)
         self._running: dict[str, Running] = {}
         self._stops: deque[str] = deque()
         self._woken, self._wake = socket.socketpair()
@@ -79,6 +87,8 @@ class Processes:
         self._beaten = time.monotonic()
         self._reload = False
         self._ending: float | None = None
+        if self.claiming.alone:
+            self._recovery.again = float("inf")  # others see to that
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, name="twingraph-processes", daemon=True)
 
@@ -89,6 +99,8 @@ class Processes:
         self._nursery.hear_catalog()
         self._adopt(self._nursery)
         self._selector.register(self._woken, selectors.EVENT_READ)
+        if not self.claiming.alone:
+            self._sweep()
         self._thread.start()
 
     @property
@@ -116,7 +128,7 @@ class Processes:
     def stop(self, execution: str) -> None:
         """End this execution, wherever it runs."""
         self.stop_here(execution)
-        if self.others is not None and execution not in self._running:
+        if self.others is not None and (self._launching is not None or execution not in self._running):
             self.others.stop(execution)
 
     def look(self) -> None:
@@ -150,7 +162,7 @@ class Processes:
     # ---- the thread
 
     def _live(self) -> None:
-        while self._ending is None or self._running:
+        while self._running or not (self.claiming.last or self._ending is not None):
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - the database may be away for a while
@@ -168,12 +180,12 @@ class Processes:
             self._stop(self._stops.popleft())
         now = time.monotonic()
         self._end_late(now)
-        if self._ending is not None:
+        if now >= self._beat_at:
+            self._beat(now)
+        if self.claiming.last or self._ending is not None:
             return
         if self._reload or not self._nursery.there:
             self._renew()
-        if now >= self._beat_at:
-            self._beat(now)
         if now >= self._recovery.again:
             self._recover()
         if now >= self._look_at:
@@ -191,36 +203,48 @@ class Processes:
                     self._woken.recv(4096)
 
     def _patience(self) -> float:
-        due = [each.kill_at for each in self._running.values()]
-        if self._ending is None:
-            due += [self._look_at, self._beat_at, self._recovery.again]
-        else:
+        due = [self._beat_at, *(each.kill_at for each in self._running.values())]
+        if self._ending is not None:
             due.append(self._ending)
+        elif not self.claiming.last:
+            due += [self._look_at, self._recovery.again]
         return max(0.0, min([_LOOK, *(each - time.monotonic() for each in due)]))
 
     def _claim(self) -> None:
         """Begin as many executions as there are and as may run."""
-        served = [each.id for each in self.catalog.workflows]
-        while len(self._running) < self.most:
-            execution = requests.claim(self.graph, self.name, served=served)
-            if execution is None:
+        while len(self._running) < self.most and not self.claiming.last:
+            made = self._forked() if self._launching is None else self._launched(self._launching)
+            if made is None:
                 return
-            here, there = Channel.pair()
-            made = self._running[execution] = Running(execution, self._nursery, here)
-            self._selector.register(here, selectors.EVENT_READ, made)
-            self._nursery.channel.send({"run": execution}, along=there.socket)
-            there.close()
+            self._running[made.execution] = made
+            self._selector.register(made.channel, selectors.EVENT_READ, made)
+
+    def _forked(self) -> Running | None:
+        execution = self.claiming.take([each.id for each in self.catalog.workflows])
+        if execution is None:
+            return None
+        here, there = Channel.pair()
+        self._nursery.channel.send({"run": execution}, along=there.socket)
+        there.close()
+        return Forked(execution, self.name, self._nursery, here)
+
+    def _launched(self, launching: Launching) -> Running | None:
+        ticket = launching.ticket()
+        execution = self.claiming.take([each.id for each in self.catalog.workflows], ticket)
+        return None if execution is None else launching.begin(self.graph, execution, f"{self.name} {ticket}", ticket)
 
     def _stop(self, execution: str) -> None:
         running = self._running.get(execution)
         if running is not None and not running.stopping:
             running.stopping = True
-            running.kill_at = time.monotonic() + GRACE
+            running.kill_at = time.monotonic() + running.grace
             running.stop()
 
     def _let_go(self, running: Running) -> None:
-        """Interrupt an execution: it ends without a word, and what becomes of it is decided here."""
-        if not running.let_go:
+        """Interrupt an execution: it ends without a word, and what becomes of it is decided here. Jobs go on alone."""
+        if running.ticket:
+            self._forget(running)
+        elif not running.let_go:
             running.let_go = True
             running.kill_at = time.monotonic() + 2 * GRACE
             running.channel.end()
@@ -231,31 +255,37 @@ class Processes:
             if now >= each.kill_at:
                 each.kill_at = now + _PAUSE
                 each.kill()
-            if self._ending is not None and now >= self._ending:
+            if self._ending is not None and (each.ticket or now >= self._ending):
                 self._let_go(each)
 
     def _beat(self, now: float) -> None:
         """Say that this is there, and hear what is to be stopped; who cannot say so in time lets go of what it runs."""
         self._beat_at = now + BEAT
         try:
-            for each in requests.seen(self.graph, self.name, list(self._running)):
+            names = {self.name, *(each.claim for each in self._running.values())}
+            for each in requests.seen(self.graph, names, list(self._running)):
                 self._stop(each)
             self._beaten = now
         except Exception:
             if now > self._beaten + LEASE:
-                for running in self._running.values():
+                for running in [each for each in self._running.values() if not each.ticket]:
                     self._let_go(running)
             raise
 
     def _recover(self) -> None:
         found = False
-        for settled in self._recovery.settle():
+        for settled in self._recovery.settle(self._running):
             found = True
             _log.warning("Execution %s was interrupted; it is %s now.", settled.execution, settled.status)
             self._say(settled.execution, settled.status, {})
         if found:
-            self._nursery.channel.send({"sweep": True})
+            self._sweep()
             self._look_at = 0.0
+
+    def _sweep(self) -> None:
+        """Have removed what killed processes left on platforms."""
+        places = [] if self._launching is None else [self._launching.place]
+        self._nursery.channel.send({"sweep": places})
 
     # ---- what processes tell
 
@@ -269,8 +299,6 @@ class Processes:
             self.publish(running.execution, each)
         if running.silent:
             self._selector.unregister(running.channel)
-            if not running.nursery.there:  # which would have told how it ended
-                running.code = 0
         return bool(messages)
 
     def _hear_nursery(self, nursery: Nursery) -> None:
@@ -280,7 +308,7 @@ class Processes:
             return
         for each in messages:
             running = self._running.get(each.get("began") or each["ended"])
-            if running is not None and "began" in each:
+            if isinstance(running, Forked) and "began" in each:
                 running.began(each["pid"])
             elif running is not None:
                 running.code = each["code"]
@@ -292,7 +320,7 @@ class Processes:
         if nursery is self._nursery:
             _log.warning("The process that forks executions ended; another begins.")
         for each in self._running.values():
-            if each.nursery is nursery and each.silent:
+            if isinstance(each, Forked) and each.nursery is nursery and each.silent:
                 each.code = 0
 
     def _finish(self, running: Running) -> None:
@@ -300,7 +328,7 @@ class Processes:
         while not running.silent and self._hear(running):
             pass  # what it told last is still there
         if not running.said_over:
-            self._settle(running, running.code or 0)
+            self._settle(running)
         self._forget(running)
         self._look_at = 0.0
 
@@ -310,18 +338,20 @@ class Processes:
         running.channel.close()
         del self._running[running.execution]
 
-    def _settle(self, running: Running, code: int) -> None:
+    def _settle(self, running: Running) -> None:
         """Mark an execution whose process ended without telling of its end."""
-        execution = running.execution
+        execution, why = running.execution, running.why()
+        if not running.is_lost():
+            return
         if running.let_go or not running.begun:
-            let_go(self.graph, execution, self.name)
-        elif running.stopping:
-            requests.end(self.graph, execution, "stopped")
-        elif requests.end(self.graph, execution, "failed", _why(code), "crashed"):
-            self.publish(execution, error_of(execution, None, _why(code), ""))
+            let_go(self.graph, execution, running.claim)
+        elif running.stopping or requests.is_to_stop(self.graph, execution):
+            requests.end(self.graph, execution, "stopped", ticket=running.ticket)
+        elif requests.end(self.graph, execution, "failed", why, "crashed", running.ticket):
+            self.publish(execution, error_of(execution, None, why, ""))
         self._say(execution, requests.status(self.graph, execution), running.progress)
-        if code < 0:
-            self._nursery.channel.send({"sweep": True})
+        if (running.code or 0) < 0:
+            self._sweep()
 
     def _say(self, execution: str, status: str, progress: dict[str, int]) -> None:
         data = {"execution_id": execution, "status": status, "progress": progress}
@@ -342,14 +372,7 @@ class Processes:
 
     def _adopt(self, nursery: Nursery) -> None:
         self._selector.register(nursery.channel, selectors.EVENT_READ, nursery)
-        store(self.graph, nursery.catalog)
+        if not self.claiming.alone:
+            store(self.graph, nursery.catalog)
         for each in nursery.broken:
             _log.error("%s is not served: %s%s", each.file, each.why, each.trace and f"\n{each.trace.rstrip()}")
-
-
-def _why(code: int) -> str:
-    if code >= 0:
-        return f"Its process ended with exit code {code} before the execution did."
-    name = signal.Signals(-code).name
-    hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
-    return f"Its process was ended by {name}{hint}."

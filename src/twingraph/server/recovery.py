@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from lokki.frozen import frozen
 from twingraph.executions import definitions, machine, requests
 from twingraph.executions.repository import INTERRUPTED, Repository
-from twingraph.server.child import GRACE, resumes
+from twingraph.server.child import resumes
+from twingraph.server.running import GRACE
 
 BEAT = 5.0
 """Seconds between two times that a server says it is there."""
@@ -47,9 +48,13 @@ class Recovery:
         self._ending: dict[str, float] = {}
         self.again = 0.0  # when to look again
 
-    def settle(self) -> Iterator[Settled]:
-        """Find what is lost, and decide what becomes of it. Processes that are still ending are waited for."""
-        lost = [each for each in requests.held(self._graph) if each.claimed_by != self._name and self._is_gone(each)]
+    def settle(self, watched: Collection[str]) -> Iterator[Settled]:
+        """Find what is lost, and decide what becomes of it. Processes that are still ending are waited for.
+
+        Who watches the job of an execution hears why it ended, so these are lost only when they are not seen.
+        """
+        others = [each for each in requests.held(self._graph) if each.claimed_by != self._name]
+        lost = [each for each in others if self._is_gone(each, each.execution_id in watched)]
         ending = [each for each in lost if self._still_ends(each)]
         for each in lost:
             if each not in ending and requests.take_over(self._graph, each, self._name):
@@ -57,10 +62,9 @@ class Recovery:
                 yield Settled(each.execution_id, let_go(self._graph, each.execution_id, self._name, each))
         self.again = time.monotonic() + (0.1 if ending else BEAT)
 
-    def _is_gone(self, held: requests.Held) -> bool:
-        host, _, rest = held.claimed_by.partition(" ")
-        pid, _, process = rest.partition(" ")
-        if host == machine.host() and pid.isdigit() and process:
+    def _is_gone(self, held: requests.Held, watched: bool) -> bool:
+        host, pid, process, *_ = (*held.claimed_by.split(" "), "", "")
+        if not watched and host == machine.host() and pid.isdigit() and process:
             return machine.process_of(int(pid)) != process
         return held.unseen > _UNSEEN
 

@@ -21,6 +21,7 @@ from twingraph.executions.recorder import open_recorder
 from twingraph.server import nursery
 from twingraph.server.channel import Message
 from twingraph.server.exchange import Exchange
+from twingraph.server.launching import Launch, Launching
 from twingraph.server.processes import Processes, Publish
 from twingraph.settings import load_settings
 
@@ -42,14 +43,16 @@ class Options:
     workers: int = 0
     reload: bool = False
     insecure: bool = False
+    launch: Launch | None = None
 
 
 def serve(options: Options, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `say` gets what people are told."""
     gc.disable()  # while there is nothing but imports
     settings = load_settings(options.home, options.db)
-    listening = _listening(options.host, options.port)
     url, home = settings.database, settings.home
+    launching = None if options.launch is None else Launching(options.launch, options.files, url)
+    listening = _listening(options.host, options.port)
     os.environ.update(TWINGRAPH_DB=url, TWINGRAPH_HOME=home)
     graph = open_recorder(url).repository()
     begun = nursery.begun(options.files, url, home)  # from here on, what only answering needs is imported
@@ -57,7 +60,9 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("twingraph").setLevel(logging.INFO)
-    processes = Processes(graph, lambda: nursery.started(options.files, url, home), begun, most=options.workers)
+    processes = Processes(
+        graph, lambda: nursery.started(options.files, url, home), begun, most=options.workers, launching=launching
+    )
     answering = Answering(processes, settings, GRACE)
     if not (options.insecure or answering.asks_who or _is_loopback(options.host)):
         raise TwinGraphError(
@@ -144,5 +149,7 @@ def _say_what(options: Options, listening: socket.socket, processes: Processes, 
     say(f"TwinGraph at http://{shown}:{port} (API under /api); Ctrl-C ends it.")
     if names:
         say(f"Serving {', '.join(names)}.")
+    if options.launch is not None:
+        say(f"Executions run as jobs on {options.launch.platform}, {processes.most} at most at once.")
     if options.insecure and not _is_loopback(options.host):
         say("Whoever reaches this address can run code on this machine.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -66,6 +67,13 @@ def mark(path: str, n: int) -> None:
     """Leave a mark in a file."""
     with open(path, "a") as out:
         out.write(f"{n}\n")
+
+
+@component
+def visit(port: int) -> None:
+    """Come to a test of this machine, and stay until it says so."""
+    with socket.create_connection(("127.0.0.1", port)) as talk:
+        talk.recv(1)
 
 
 @component(platform="docker", docker_image="python:3.13-slim", config={"network": "none"})

@@ -65,7 +65,7 @@ def children(account: Account, job: str, indices: Iterable[int]) -> list[Mapping
 def _lost(call: Placed, account: Account, job: Mapping[str, Any], index: int, size: int) -> Exception:
     """Why a child left no answer."""
     found = children(account, job["jobId"], [index]) if size > 1 else [job]
-    return failure(call.component, found[0]) if found else PlatformError(f"Batch knows no child {index} any more.")
+    return failure(call.who, found[0]) if found else PlatformError(f"Batch knows no child {index} any more.")
 
 
 class _Usage:

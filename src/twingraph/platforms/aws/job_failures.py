@@ -14,18 +14,18 @@ _NO_PROGRAM = re.compile(r"executable file not found|no such file or directory",
 _COMMON = ("Essential container in task exited", "Array Child Job failed")
 
 
-def failure(component: str, job: Mapping[str, Any]) -> Exception:
+def failure(caller: str, job: Mapping[str, Any]) -> Exception:
     """What became of a job that has failed, or that succeeded without an answer.
 
     Args:
-        component: who was called.
+        caller: who was called, as sentences call it.
         job: the job as Batch describes it.
     """
     container = job.get("container") or {}
     said = [str(job.get("statusReason") or ""), str(container.get("reason") or "")]
     text, code = " ".join(said), container.get("exitCode")
     image = container.get("image", "")
-    who = f"Component {component!r} in Batch job {job.get('jobName', job.get('jobId'))!r}"
+    who = f"{caller} in Batch job {job.get('jobName', job.get('jobId'))!r}"
     if "OutOfMemory" in text or code == _KILLED:
         sure = "needed" if "OutOfMemory" in text else "was killed, most likely because it needed"
         has = _memory(container)
@@ -74,24 +74,22 @@ def _memory(container: Mapping[str, Any]) -> str:
     return f", {int(float(asked[0])):,} MiB" if asked else ""
 
 
-def misplaced(component: str, job: Mapping[str, Any]) -> PlatformError | None:
+def misplaced(who: str, job: Mapping[str, Any]) -> PlatformError | None:
     """That no machine of the queue can ever run the job, where Batch says so."""
     reason = str(job.get("statusReason") or "")
     if not reason.startswith("MISCONFIGURATION"):
         return None
     return PlatformError(
-        f"Component {component!r} waits in the job queue in vain ({reason.rstrip('.')}): ask for less in config, or "
+        f"{who} waits in the job queue in vain ({reason.rstrip('.')}): ask for less in config, or "
         "name another job_queue."
     )
 
 
-def waiting(
-    account: Account, component: str, job: Mapping[str, Any], queue: str, seconds: float
-) -> ComponentTimeoutError:
+def waiting(account: Account, who: str, job: Mapping[str, Any], queue: str, seconds: float) -> ComponentTimeoutError:
     """That a job has not begun in all the time that it may take, and why."""
     why = str(job.get("statusReason") or "").rstrip(".") or _why(account, queue)
     return ComponentTimeoutError(
-        f"Component {component!r} took longer than its timeout of {seconds:g} s and has not even begun: its job is "
+        f"{who} took longer than its timeout of {seconds:g} s and has not even begun: its job is "
         f"{job.get('status', 'SUBMITTED')} in queue {queue.rpartition('/')[2]!r}{f' ({why})' if why else ''}. Raise "
         "timeout=, which includes the time in the queue, or see that the queue has machines for it."
     )

@@ -52,7 +52,8 @@ class JobLog:
     def whole(self, job: Mapping[str, Any], seconds: float, late: bool) -> bool:
         """Whether all of it was handed on, after waiting for that at most so many seconds; `late` gives it up."""
         if not self._until:
-            self._until = time.monotonic() + _GRACE.get(str(job["status"]), 0.0)
+            silent = self._call.command and job["status"] == "SUCCEEDED"  # it does not say where its log ends
+            self._until = time.monotonic() + (0.0 if silent else _GRACE.get(str(job["status"]), 0.0))
             self._logs = self._logs or self._open(self._writers(job))
         for log in self._logs:
             log.read()

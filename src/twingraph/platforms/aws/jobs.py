@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from twingraph.envelope import unpack
-from twingraph.placed import Outcome, Placed, Raised
+from twingraph.placed import Outcome, Placed, Raised, Returned
 from twingraph.platforms.aws.account import Account
 from twingraph.platforms.aws.children import of_children
 from twingraph.platforms.aws.job_failures import failure, misplaced, waiting
@@ -29,7 +29,7 @@ class Job:
     Args:
         call: the call.
         account: where it was submitted.
-        parcels: its objects in the bucket.
+        parcels: its objects in the bucket; None where it runs a program of its image.
         watch: looks at the jobs of the account.
         name: Batch's name for it.
         queue: where it waits.
@@ -41,7 +41,7 @@ class Job:
         self,
         call: Placed,
         account: Account,
-        parcels: Parcels,
+        parcels: Parcels | None,
         watch: Watch,
         name: str,
         queue: str,
@@ -76,12 +76,12 @@ class Job:
         if sight.status in _STARTED or _any_started(job):
             self._started = True
             self._log.follow(job)
-        elif (error := misplaced(self._call.component, job)) is not None:
+        elif (error := misplaced(self._call.who, job)) is not None:
             self.terminate()
             return Raised(error)
         if not self._started and monotonic() + _SOON >= self._deadline:
             self.terminate()
-            return Raised(waiting(self._account, self._call.component, job, self._queue, self._call.placement.timeout))
+            return Raised(waiting(self._account, self._call.who, job, self._queue, self._call.placement.timeout))
         return None
 
     def terminate(self) -> None:
@@ -96,13 +96,16 @@ class Job:
     def clear(self) -> None:
         """Forget it, and remove what it left in the bucket."""
         self._watch.drop(self.id)
-        self._parcels.remove()
+        if self._parcels is not None:
+            self._parcels.remove()
 
     def _outcome(self, job: Mapping[str, Any]) -> Outcome:
+        if self._parcels is None:
+            return Returned(None) if job["status"] == "SUCCEEDED" else Raised(failure(self._call.who, job))
         if self._size is not None:
             return of_children(self._call, self._account, self._parcels, ANSWERS, job, self._size)
         answer = self._parcels.get(f"{ANSWERS}/0", perhaps=job["status"] == "FAILED")
-        return unpack(answer, self._call) if answer is not None else Raised(failure(self._call.component, job))
+        return unpack(answer, self._call) if answer is not None else Raised(failure(self._call.who, job))
 
 
 def _any_started(job: Mapping[str, Any]) -> bool:

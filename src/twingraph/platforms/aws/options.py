@@ -97,7 +97,7 @@ def _size(call: Placed, where: str, value: Any) -> int:
         return max(1, round(value / 1024**2))
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not found:
-        raise ComponentTypeError(f"Component {call.component!r}: {where} takes a size such as '2G', not {value!r}.")
+        raise ComponentTypeError(f"{call.who}: {where} takes a size such as '2G', not {value!r}.")
     return max(1, round(float(found[1]) * 1024.0 ** (_POWERS[found[2].lower()] - 2)))
 
 
@@ -109,7 +109,7 @@ def _number(call: Placed, where: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = 0.0
     if isinstance(value, bool) or not 0 < number < float("inf"):
-        raise ComponentTypeError(f"Component {call.component!r}: {where} takes a number such as 2, not {value!r}.")
+        raise ComponentTypeError(f"{call.who}: {where} takes a number such as 2, not {value!r}.")
     return number
 
 
@@ -120,4 +120,4 @@ def _between(call: Placed, name: str, value: int, low: int, high: int) -> int:
 
 
 def _where(call: Placed, name: str) -> str:
-    return f"Component {call.component!r}: config[{name!r}]"
+    return f"{call.who}: config[{name!r}]"

@@ -7,20 +7,24 @@
 | `payload`, `entry` | how the envelope gets into the pod and the answer out of it |
 | `watching` | one watch for all pods of this process |
 | `job`, `pods` | what is known of a call, and what the status of a pod means |
+| `left` | what is there of calls that nobody waits for any more |
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from twingraph.envelope import pack
 from twingraph.errors import PlatformError, PlatformUnavailableError
 from twingraph.placed import Outcome, Placed
+from twingraph.platforms import owners
 from twingraph.platforms.kubernetes import manifests
 from twingraph.platforms.kubernetes.cluster import Cluster, Clusters, Refused
 from twingraph.platforms.kubernetes.job import Job
+from twingraph.platforms.kubernetes.left import sweep
 from twingraph.platforms.kubernetes.payload import contents, parcel_of
 from twingraph.platforms.kubernetes.watching import Watching
 from twingraph.platforms.kubernetes.wishes import OPTIONS, Wishes, wishes
@@ -53,11 +57,11 @@ class Kubernetes:
 
     def start(self, call: Placed) -> Job:
         """Make the call's Secrets and its job."""
-        asked, body = wishes(call), pack(call)
+        asked, body = wishes(call), b"" if call.command else pack(call)
         cluster = self._clusters.of(asked.kubeconfig, asked.context, asked.namespace)
-        job = Job(call, cluster, asked.start_timeout, parcel_of(call, call.placement.config))
+        job = Job(call, cluster, asked.start_timeout, None if call.command else parcel_of(call, call.placement.config))
         try:
-            self._make(job, asked, contents(call, body, job.parcel))
+            self._make(job, asked, [{}] if call.command else contents(call, body, job.parcel))
         except Refused as error:
             self.clear(job)
             raise _explained(error, job) from None
@@ -88,6 +92,11 @@ class Kubernetes:
                 job.parcel.remove()
             except PlatformError as error:
                 job.call.log("warning", str(error))
+
+    def sweep(self, config: Mapping[str, Any], orphaned: owners.Orphaned) -> None:
+        """Delete what nobody waits for any more, in the namespace that this configuration leads to."""
+        told = (config.get(name) for name in ("kubeconfig", "context", "namespace"))
+        sweep(self._clusters.of(*told), orphaned)
 
     def _make(self, job: Job, asked: Wishes, held: list[dict[str, str]]) -> None:
         cluster, call = job.cluster, job.call
@@ -143,7 +152,7 @@ def _create(cluster: Cluster, doing: str, method: Any, manifest: dict[str, Any])
 
 def _explained(error: Refused, job: Job) -> PlatformError:
     namespace = job.cluster.namespace
-    where = f"Component {job.call.component!r} on platform 'kubernetes'"
+    where = f"{job.call.who} on platform 'kubernetes'"
     if error.status == _MISSING:
         return PlatformError(
             f"{where}: there is no namespace {namespace!r} at {job.cluster.host}: name another one with "

@@ -8,7 +8,7 @@ from typing import Any
 
 from twingraph.envelope import Frames, unpack
 from twingraph.errors import ComponentTimeoutError, PlatformError
-from twingraph.placed import Outcome, Placed, Raised
+from twingraph.placed import Outcome, Placed, Raised, Returned
 from twingraph.platforms.kubernetes import pods
 from twingraph.platforms.kubernetes.cluster import Away, Cluster, Refused
 from twingraph.platforms.kubernetes.manifests import CONTAINER, image
@@ -166,6 +166,8 @@ class Job:
     def _failure(self, over: bool) -> Outcome | None:
         if pods.over(self.pod) and (over or not self._following):
             assert self.pod is not None
+            if self.call.command and (pods.state(self.pod, "terminated") or {}).get("exitCode") == 0:
+                return Returned(None)
             return self._raised(self._unanswered(self.pod))
         if self._gone and (over or not self._following):
             return self._raised(self._vanished() or _GONE)
@@ -246,7 +248,7 @@ class Job:
 
     def _raised(self, words: str) -> Outcome:
         kind = ComponentTimeoutError if "(DeadlineExceeded" in words else PlatformError
-        return Raised(kind(f"Component {self.call.component!r} on platform 'kubernetes': {words}."))
+        return Raised(kind(f"{self.call.who} on platform 'kubernetes': {words}."))
 
 
 def _told(event: tuple[str, str]) -> str:

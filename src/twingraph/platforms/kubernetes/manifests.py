@@ -9,12 +9,15 @@ from base64 import b64encode
 from typing import Any
 
 from twingraph.placed import Placed
+from twingraph.platforms import owners
 from twingraph.platforms.kubernetes.wishes import Wishes, label
 
 FOLDER = "/twingraph"
 CONTAINER = "main"
 CALL, PROCESS = "twingraph/call", "twingraph/process"
+OWNER, MACHINE, RUN, LAUNCH = "twingraph/owner", "twingraph/machine", "twingraph/run", "twingraph/launch"
 _GRACE = 1  # seconds; Python as the first process of a container does not hear that it is asked to end
+_LONG_GRACE = 30  # seconds; a program of its own does, and has something to see to
 _SAFETY = 60  # seconds after the timeout: the job ends also where nobody is left to end it
 _KEPT = 600  # seconds for which a finished job stays where nobody is left to remove it
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]{0,240}")
@@ -32,7 +35,7 @@ def secrets(call: Placed, wishes: Wishes, process: str, contents: list[dict[str,
         {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": name, "labels": labels(call, wishes, process)},
+            "metadata": {"name": name, "labels": labels(call, wishes, process), "annotations": _annotations(call)},
             "data": {**data, **(variables if index == 0 else {})},
             "immutable": True,
         }
@@ -64,17 +67,20 @@ def labels(call: Placed, wishes: Wishes, process: str) -> dict[str, str]:
     return {
         **wishes.labels,
         "app.kubernetes.io/managed-by": "twingraph",
-        "twingraph/run": label(call.run),
+        RUN: label(call.run),
         "twingraph/node": label(call.node),
         "twingraph/component": label(call.component),
         CALL: call.id,
         PROCESS: process,
+        OWNER: owners.owner(),
+        MACHINE: owners.machine_label(),
+        **({LAUNCH: "true"} if call.command else {}),
     }
 
 
 def _annotations(call: Placed) -> dict[str, str]:
     """What labels cannot hold as it is."""
-    return {"twingraph/run": call.run, "twingraph/node": call.node, "twingraph/component": call.component}
+    return {RUN: call.run, "twingraph/node": call.node, "twingraph/component": call.component}
 
 
 def _pod(call: Placed, wishes: Wishes, contents: list[dict[str, str]]) -> dict[str, Any]:
@@ -82,23 +88,24 @@ def _pod(call: Placed, wishes: Wishes, contents: list[dict[str, str]]) -> dict[s
         {"secret": {"name": name, "items": [{"key": key, "path": key} for key in sorted(data)]}}
         for name, data in zip(names(call, len(contents)), contents, strict=True)
     ]
+    volume = {"name": "twingraph", "projected": {"sources": sources, "defaultMode": 0o444}}
     container = {
         "name": CONTAINER,
         "image": image(call),
-        "command": ["python3", f"{FOLDER}/entry.py"],
+        "command": list(call.command) or ["python3", f"{FOLDER}/entry.py"],
         "env": [
             {"name": name, "valueFrom": {"secretKeyRef": {"name": call.id, "key": f"env.{name}"}}}
             for name in _variables(call)
         ],
-        "volumeMounts": [{"name": "twingraph", "mountPath": FOLDER, "readOnly": True}],
+        **({} if call.command else {"volumeMounts": [{"name": "twingraph", "mountPath": FOLDER, "readOnly": True}]}),
         **wishes.container,
     }
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": _GRACE,
+        "terminationGracePeriodSeconds": _LONG_GRACE if call.command else _GRACE,
         "enableServiceLinks": False,
         "containers": [container],
-        "volumes": [{"name": "twingraph", "projected": {"sources": sources, "defaultMode": 0o444}}],
+        **({} if call.command else {"volumes": [volume]}),
         **wishes.pod,
     }
 

@@ -71,7 +71,7 @@ def _of(call: Placed, name: str, kind: Any, words: str) -> Any:
 
 
 def _where(call: Placed, name: str) -> str:
-    return f"Component {call.component!r}: config[{name!r}]"
+    return f"{call.who}: config[{name!r}]"
 
 
 def _policy(call: Placed, told: str) -> str:
@@ -135,7 +135,7 @@ def _amount(call: Placed, name: str, told: Any) -> str:
         if not isinstance(told, int) or told < 0:
             raise ValueError(f"{told!r} is no number of GPUs: write True or a whole number.")
     except ValueError as error:
-        raise ComponentError(f"Component {call.component!r}: resources[{name!r}]: {error}") from None
+        raise ComponentError(f"{call.who}: resources[{name!r}]: {error}") from None
     return str(int(told))
 
 
