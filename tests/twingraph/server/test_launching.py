@@ -29,6 +29,7 @@ from twingraph.executions.recorder import Recorder
 from twingraph.executions.repository import Repository
 
 LIBRARIES = ("sqlalchemy", "psycopg*", "typing_extensions.py")
+pytestmark = pytest.mark.timeout(300)  # an image is made, and pods come and go
 QUEUE, IMAGE = "of-launches", "twingraph-launches-of-tests:1"
 URL = "postgresql://db/graph"
 VISIT = [{"id": "a", "component": "visit"}]
