@@ -84,6 +84,10 @@ class Server:
         """Seconds of processor time, of all its processes."""
         return sum(map(cpu_of, tree(self.process.pid)))
 
+    def own_cpu(self) -> float:
+        """The same, of the process that answers."""
+        return cpu_of(self.process.pid)
+
     def memory(self) -> float:
         """Megabytes: its share of all pages, of all its processes."""
         return sum(map(pss, tree(self.process.pid))) / 1024
@@ -145,8 +149,9 @@ def load(port: int, clients: int, pairs: int, what: dict[str, Any], results: Any
                 made = answered(connection, "POST", what["path"], what["body"])
                 between = time.perf_counter()
                 answered(connection, "GET", f"{what['path'].rstrip('/')}/{made[what['id']]}")
-            except RuntimeError as error:
-                refused.append(str(error))
+            except (RuntimeError, OSError, http.client.HTTPException) as error:
+                refused.append(str(error) or type(error).__name__)
+                connection.close()  # it is opened anew
                 continue
             mine += [between - before, time.perf_counter() - between]
         taken.extend(mine)
@@ -179,7 +184,7 @@ def rate(server: Any, clients: int, requests: int, what: dict[str, Any] = OURS, 
     p99 = sorted(taken)[int(len(taken) * 0.99)] * 1e3
     told = f"{len(taken) / seconds:,.0f} requests/s, p99 {p99:.0f} ms, {cpu:.2f} ms of the server's processor for each"
     told += f"; {len(refused)} refused: {refused[0][:100]}" if refused else ""
-    print(f"{f'{name}create and get, {clients} clients':32}{told}")
+    print(f"{f'{name}create and get, {clients} clients':36}{told}")
     return len(taken) / seconds
 
 
@@ -195,7 +200,7 @@ def soon(server: Server, runs: int) -> None:
     if not taken:
         return
     best, median = min(taken) * 1e3, statistics.median(taken) * 1e3
-    print(f"{'request to first node':32}{median:.0f} ms (median of {runs}), {best:.0f} ms (best)")
+    print(f"{'request to first node':36}{median:.0f} ms (median of {runs}), {best:.0f} ms (best)")
 
 
 def _seconds(text: str) -> float:
@@ -241,7 +246,7 @@ def answer_times(server: Server, told: str, path: str) -> None:
         taken.append(time.perf_counter() - started)
     cpu = (server.cpu() - before) / 10
     best, median = min(taken) * 1e3, statistics.median(taken) * 1e3
-    print(f"{told:32}{median:.0f} ms (median), {best:.0f} ms (best), {cpu * 1e3:.0f} ms of processor")
+    print(f"{told:36}{median:.0f} ms (median), {best:.0f} ms (best), {cpu * 1e3:.0f} ms of processor")
 
 
 def main() -> None:
@@ -266,9 +271,9 @@ def measured(told: argparse.Namespace, code: str) -> None:
             try:
                 if begun:
                     time.sleep(2)  # to be idle
-                    print(f"{'start':32}{server.start:.2f} s, {server.start_cpu:.2f} s of processor")
+                    print(f"{'start':36}{server.start:.2f} s, {server.start_cpu:.2f} s of processor")
                     print(
-                        f"{'memory when idle':32}{server.memory():.0f} MB in {len(tree(server.process.pid))} processes"
+                        f"{'memory when idle':36}{server.memory():.0f} MB in {len(tree(server.process.pid))} processes"
                     )
                 soon(server, told.runs if begun else 0)
             finally:
@@ -283,7 +288,7 @@ def measured(told: argparse.Namespace, code: str) -> None:
             if told.beside == "prefect":
                 beside_prefect(told, rates)
             answers(server, fill(home, told.executions, told.nodes), told)
-            print(f"{'memory at the end':32}{server.memory():.0f} MB")
+            print(f"{'memory at the end':36}{server.memory():.0f} MB")
         finally:
             server.close()
 
@@ -316,7 +321,7 @@ class Prefect:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **quiet},
-            start_new_session=True,
+            process_group=0,
         )
         while not self._is_there():
             if self.process.poll() is not None or time.perf_counter() - started > 180:
@@ -353,12 +358,12 @@ def beside_prefect(told: argparse.Namespace, ours: dict[int, float]) -> None:
 
 def asked_of_prefect(server: Prefect, told: argparse.Namespace, ours: dict[int, float]) -> None:
     time.sleep(5)  # to be idle
-    print(f"{'Prefect: start and memory':32}{server.start_cpu:.2f} s of processor, {used(server)}")
+    print(f"{'Prefect: start and memory':36}{server.start_cpu:.2f} s of processor, {used(server)}")
     flow = server.ask("POST", "/api/flows/", {"name": "quick"})["id"]
     what = {"path": "/api/flow_runs/", "id": "id", "body": {"flow_id": flow, "state": {"type": "PENDING"}}}
     for clients, ours_here in ours.items():
         found = rate(server, clients, min(told.requests, 600), what, "Prefect: ")
-        print(f"{f'ours beside that, {clients} clients':32}{ours_here / found:.1f} times as many")
+        print(f"{f'ours beside that, {clients} clients':36}{ours_here / found:.1f} times as many")
 
 
 def installed(home: str, *packages: str) -> str:

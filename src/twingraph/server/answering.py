@@ -51,7 +51,13 @@ class Answering:
         """Answer until Ctrl-C or SIGTERM."""
         app = create_app(self._context, lifespan=self._scheduling)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False, ws=Wire
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            server_header=False,
+            ws=Wire,
+            ws_per_message_deflate=False,
         )
         _Server(config, self._end).run([listening])
 

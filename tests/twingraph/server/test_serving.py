@@ -6,13 +6,17 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.sync.client import connect
 
@@ -198,6 +202,31 @@ def test_after_kill_9_what_ran_is_marked_and_what_waited_is_run(serve: Callable[
     assert (told["status"], told["error"]["type"]) == ("failed", "interrupted")
     _gone(pid)
     assert second.over(waiting)["outputs"] == 6
+
+
+def test_after_kill_9_in_the_midst_of_requests_all_that_was_answered_is_there(
+    serve: Callable[..., Served], door: Door, tmp_path: Path
+) -> None:
+    served = serve("--workers", "1")
+    served.ask("held", door=door.path)
+    door.reached()
+    answered: list[str] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=served.url) as client, suppress(httpx.TransportError):
+            while True:
+                answer = client.post("/api/executions", json={"workflow_id": "report"})
+                answered.append(answer.json()["execution_id"])
+
+    with ThreadPoolExecutor(4) as several:
+        for _ in range(4):
+            several.submit(ask)
+        while len(answered) < 200:
+            served.http.get("/health")
+        served.kill()
+    with closing(sqlite3.connect(tmp_path / "home" / "graph.db")) as graph:
+        kept = {row[0] for row in graph.execute("SELECT execution_id FROM requests")}
+    assert set(answered) <= kept
 
 
 def test_after_kill_9_what_resumes_goes_on_where_it_was(
