@@ -24,6 +24,8 @@ from twingraph.executions.requests import Asked
 
 _OFTEN = 250
 """Executions that are asked for between two times that the log is moved."""
+_LONG = 4_000
+"""Pages of the log from which on writing waits a moment, so that it can begin anew instead of growing."""
 
 _row, _request, _workflow, _node = schema.executions.c, schema.requests.c, schema.workflows.c, schema.nodes.c
 _NAME = select(_workflow.name).where(_workflow.id == bindparam("workflow"))
@@ -51,8 +53,15 @@ class Glance(NamedTuple):
 class Near:
     """A SQLite file, as the one thread that answers requests uses it."""
 
-    def __init__(self, graph: Repository) -> None:
-        self._file = str(graph.engine.url.database)
+    @classmethod
+    def of(cls, graph: Repository) -> Near | None:
+        """The same for this graph; None for one that is not in a file."""
+        told = graph.engine.url
+        plain = graph.engine.dialect.name == "sqlite" and told.database and told.database != ":memory:"
+        return cls(str(told.database)) if plain and not told.query else None
+
+    def __init__(self, file: str) -> None:
+        self._file = file
         self._connection: sqlite3.Connection | None = None
         self._gate = Gate(self._close)
         self._asked = 0
@@ -101,7 +110,9 @@ class Near:
         """Move what was written from the log to the database; in a thread, with a connection of its own."""
         with self._gate, closing(sqlite3.connect(self._file, timeout=1.0, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _LONG:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def _write(self, told: Sequence[Sequence[Mapping[str, Any]]]) -> None:
         connection = self._open()

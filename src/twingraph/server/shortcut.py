@@ -31,7 +31,7 @@ class ShortCut:
     def __init__(self, app: App, service: Service) -> None:
         self._app = app
         self._service = service
-        self._near = Near(service.graph) if service.graph.engine.dialect.name == "sqlite" else None
+        self._near = Near.of(service.graph)
         self._keeper = Keeper(service, self._near) if self._near else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
