@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
+import fsspec
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -446,6 +447,7 @@ def test_a_root_opens_another_kind_of_file_system() -> None:
     writer.run(BIRDS, "memory://nest/b/birds.parquet")
     assert reader.run("a/birds.parquet", where="mass > 1")["data"] == BIRDS[:1]
     assert reader.run("*/birds.parquet")["count"] == 6
+    assert fsspec.filesystem("memory").find("nest") == ["/nest/a/birds.parquet", "/nest/b/birds.parquet"]
     with pytest.raises(FileError, match="outside of memory://nest"):
         reader.run("memory://nests/birds.parquet")
     with pytest.raises(FileError, match="from memory:// only below a root"):

@@ -90,6 +90,21 @@ def test_what_s3_refuses_is_told(endpoint: str, relay: Relay, s3: Any, monkeypat
         FileReader().run(f"s3://{endpoint}/a.csv")
     with pytest.raises(FileError, match=r"s3://.*/a\.csv cannot be written"):
         FileWriter().run(BIRDS, f"s3://{endpoint}/a.csv")
+    for options, why in (
+        ({"profile": "nobody"}, r"The config profile \(nobody\) could not be found"),
+        ({"key": "half"}, "the options key and secret belong together"),
+        ({"anon": True}, "nobody may write there without a name"),
+    ):
+        with pytest.raises(FileError, match=why):
+            FileWriter(options=options).run(BIRDS, f"s3://{endpoint}/a.csv")
+    relay.instead = lambda asked: refusal(500, "InternalError") if "partNumber=2" in asked.path else None
+    relay.torn = lambda asked: 1000 if "partNumber=2" in asked.path else None
+    many = pl.DataFrame({"n": range(1_100_000)}).with_columns(pl.col("n").hash().alias("much"))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(FileError, match=r"many\.arrow cannot be written"):
+        FileWriter().run(many, f"s3://{endpoint}/many.arrow")
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket=endpoint)["Contents"]] == ["in/cut.parquet"]
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=endpoint)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(FileError, match="no AWS credentials are found here"):

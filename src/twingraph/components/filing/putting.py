@@ -17,6 +17,7 @@ from typing import IO, Any, Literal, TypeAlias
 from twingraph.components.filing.addresses import WEB, Address
 from twingraph.components.filing.finding import Place
 from twingraph.components.filing.formats import compression_of
+from twingraph.components.filing.systems import upload
 from twingraph.components.filing.web import refused
 from twingraph.errors import FileError
 
@@ -118,11 +119,25 @@ def _there(to: Address, place: Place, mode: Mode, writing: Writing) -> int:
             writing(stream)
         size = here.seek(0, os.SEEK_END)
         here.seek(0)
-        up: Any = spoken.open(to.rest, "wb")
-        while block := here.read(_BLOCK):
-            up.write(block)
-        up.close()  # only what is whole appears: an upload that broke is not closed
+        if to.scheme == "s3":
+            upload(to, place.options, here)
+        else:
+            _moved_up(here, spoken, to)
     return size
+
+
+def _moved_up(here: IO[bytes], spoken: Any, to: Address) -> None:
+    """Bring a file up under another name first: what is left of an upload that breaks would look like a file."""
+    folder, _, name = to.rest.rpartition("/")
+    beside = f"{folder}/.{name}.{uuid.uuid4().hex[:12]}.part"
+    try:
+        with spoken.open(beside, "wb") as up:
+            shutil.copyfileobj(here, up, _BLOCK)
+        spoken.mv(beside, to.rest)
+    except BaseException:
+        with suppress(OSError):
+            spoken.rm(beside)
+        raise
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from twingraph.components.filing.addresses import WEB, Address
@@ -71,36 +71,66 @@ def _s3(bucket: str, options: Mapping[str, Any]) -> Any:
         parts = urlsplit(endpoint)
         told = {"scheme": parts.scheme, "endpoint_override": parts.netloc}
     if options.get("anon"):
-        told["anonymous"] = True
-    elif options.get("key"):
-        told.update(access_key=options["key"], secret_key=options.get("secret"), session_token=options.get("token"))
-    region = options.get("region")
-    if not options.get("anon"):
-        import boto3
+        return fs.S3FileSystem(anonymous=True, region=options.get("region") or _region_of(bucket, endpoint), **told)
+    session, held = _session(bucket, options)
+    told.update(access_key=held.access_key, secret_key=held.secret_key, session_token=held.token)
+    return fs.S3FileSystem(region=session.region_name or _region_of(bucket, endpoint), **told)
 
-        session = boto3.Session(profile_name=options.get("profile"))
-        region = region or session.region_name
-        if "access_key" not in told:
-            told.update(_rights(session, bucket))
-    if not region:
-        region = "us-east-1" if endpoint else fs.resolve_s3_region(bucket)
-    return fs.S3FileSystem(region=region, **told)
+
+def upload(to: Address, options: Mapping[str, Any], here: IO[bytes]) -> None:
+    """Bring a whole file to S3, where it appears whole or, when this is stopped on the way, not at all."""
+    from boto3.exceptions import Boto3Error
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = to.rest.partition("/")
+    endpoint = options.get("endpoint_url") or _endpoint()
+    if options.get("anon"):
+        raise FileError(f"{to.shown}: nobody may write there without a name: leave out the option anon.")
+    session, _ = _session(bucket, options)
+    config = Config(s3={"addressing_style": "path"}) if endpoint else None
+    try:
+        client = session.client("s3", session.region_name or "us-east-1", endpoint_url=endpoint, config=config)
+        client.upload_fileobj(here, bucket, key)
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        raise FileError(f"{to.shown} cannot be written: {error}.") from error
+
+
+def _session(bucket: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Who asks S3, and with what rights: the options say it, or else boto3 finds out."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    if bool(options.get("key")) != bool(options.get("secret")):
+        raise FileError(f"s3://{bucket}: the options key and secret belong together: give both, or none.")
+    try:
+        session = boto3.Session(
+            aws_access_key_id=options.get("key"),
+            aws_secret_access_key=options.get("secret"),
+            aws_session_token=options.get("token"),
+            profile_name=options.get("profile"),
+            region_name=options.get("region"),
+        )
+        found = session.get_credentials()
+        if found is not None:
+            return session, found.get_frozen_credentials()
+    except BotoCoreError as error:
+        raise FileError(f"s3://{bucket}: {error}.") from error
+    raise FileError(
+        f"s3://{bucket}: no AWS credentials are found here: sign in, set AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or read a public bucket with options={'anon': True}."
+    )
+
+
+def _region_of(bucket: str, endpoint: str | None) -> str:
+    from pyarrow import fs
+
+    return "us-east-1" if endpoint else str(fs.resolve_s3_region(bucket))
 
 
 def _endpoint() -> str | None:
     names = ("LOKKI_AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
-
-
-def _rights(session: Any, bucket: str) -> dict[str, Any]:
-    found = session.get_credentials()
-    if found is None:
-        raise FileError(
-            f"s3://{bucket}: no AWS credentials are found here: sign in, set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or read a public bucket with options={'anon': True}."
-        )
-    held = found.get_frozen_credentials()
-    return {"access_key": held.access_key, "secret_key": held.secret_key, "session_token": held.token}
 
 
 def _google(options: Mapping[str, Any]) -> Any:
