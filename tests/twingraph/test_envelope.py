@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,11 @@ def test_a_frame_that_holds_more_than_data_is_not_read() -> None:
     assert "it holds posix.system, which is no data" in str(outcome(len, frame).error)
     assert "it holds builtins.print, which is no data" in str(outcome(lambda: pd.DataFrame({"a": [print]})).error)
     assert outcome(len, frame, pickle=True) == Returned(1)
+
+    offsets = pa.py_buffer(np.array([0, 1000, 1], "int64").tobytes())  # text that reaches beyond its buffer
+    beyond = pa.Array.from_buffers(pa.large_string(), 2, [None, offsets, pa.py_buffer(b"x")])
+    arrow = pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(beyond)})
+    assert "cannot be read by pandas" in str(outcome(len, arrow).error)
 
 
 def test_results_of_types_that_are_not_here_keep_their_fields() -> None:

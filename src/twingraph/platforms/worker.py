@@ -393,7 +393,9 @@ def _arrow(value: Any) -> dict[str, Any]:
 def _from_arrow(held: str) -> Any:
     pyarrow = importlib.import_module("pyarrow")
 
-    return pyarrow.ipc.open_stream(base64.b64decode(held)).read_all()
+    made = pyarrow.ipc.open_stream(base64.b64decode(held)).read_all()
+    made.validate(full=True)  # as `_of_buffers` does
+    return made
 
 
 def _made(module: str, name: str) -> Callable[[Any], Any]:
