@@ -26,8 +26,8 @@ class Placed(NamedTuple):
             wants to know.
         usage: takes what the call used: `cpu_seconds`, `peak_memory_bytes`.
         stop: raised when the execution is over.
-        command: where there is one, it runs in place of the function, on platforms whose jobs can run a program of
-            their image; the call is over when the program is, and returns None.
+        command: where there is one, it runs the whole execution in place of the function, on platforms whose jobs can
+            run a program of their image; the call is over when the program is, and returns None.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Placed(NamedTuple):
     @property
     def who(self) -> str:
         """What sentences call it."""
-        return self.component if self.command else f"Component {self.component!r}"
+        return f"Execution {self.run!r}" if self.command else f"Component {self.component!r}"
 
 
 def unheard(_level: str, _line: str) -> None:

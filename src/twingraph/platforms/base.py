@@ -15,13 +15,16 @@ from lokki.errors import nearest
 from lokki.runtime.failure import Cancelled
 from twingraph.errors import ComponentError, ComponentTimeoutError
 from twingraph.placed import Outcome, Placed, Raised, Returned
+from twingraph.platforms.owners import Left, Sweeping
 
 __all__ = [
+    "Left",
     "Outcome",
     "Placed",
     "Platform",
     "Raised",
     "Returned",
+    "Sweeping",
     "platform",
     "platform_names",
     "register_platform",

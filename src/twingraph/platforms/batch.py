@@ -181,7 +181,8 @@ def _queue(call: Placed, account: Account) -> str:
 
 def _request(call: Placed, queue: str, size: int | None) -> dict[str, Any]:
     """What is asked of Batch, without what the container is told."""
-    plain = re.sub(r"[^\w-]", "-", call.component, flags=re.ASCII).strip("-") or "component"
+    name = call.run if call.command else call.component
+    plain = re.sub(r"[^\w-]", "-", name, flags=re.ASCII).strip("-") or "component"
     request: dict[str, Any] = {
         "jobName": f"{plain[:80]}-{call.id}",
         "jobQueue": queue,

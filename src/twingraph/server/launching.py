@@ -86,7 +86,7 @@ class Launching:
         place = self._place
         variables = {**place.environment, "TWINGRAPH_TICKET": ticket}
         return Placed(
-            ticket, execution, "execution", f"Execution {execution}", 0, _nothing, (), {},
+            ticket, execution, "execution", "execution", 0, _nothing, (), {},
             Placement(place.platform, place.image, place.config, place.timeout, place.resources, variables),
             _unheard, lambda _: None, threading.Event(),
             ("twingraph", "worker", "--once", execution, *self._files),

@@ -187,6 +187,7 @@ def test_an_execution_is_a_job_of_batch(
     told = served.over(lost)
     assert (told["status"], told["error"]["type"]) == ("failed", "crashed")
     assert "needed more memory than the job has, 1,024 MiB" in told["error"]["message"]
+    assert len(account.client("batch").describe_job_definitions()["jobDefinitions"]) == 1
 
 
 FAR = """
