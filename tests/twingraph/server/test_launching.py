@@ -27,6 +27,7 @@ from twingraph.cli import console
 from twingraph.executions import requests
 from twingraph.executions.recorder import Recorder
 from twingraph.executions.repository import Repository
+from twingraph.server.launching import Launch, Launching
 
 LIBRARIES = ("sqlalchemy", "psycopg*", "typing_extensions.py")
 pytestmark = pytest.mark.timeout(300)  # an image is made, and pods come and go
@@ -91,7 +92,7 @@ def on_kubernetes(kubernetes: Kubernetes, image: str, postgres: str, tmp_path: P
     """Starts servers that launch executions in the namespace of a test."""
     config = {"kubeconfig": str(kubernetes.server.kubeconfig), "host_network": True, "pull_policy": "Never"}
 
-    def start(image: str = image) -> Served:
+    def start() -> Served:
         options = ("--db", postgres, "--home", str(tmp_path / "home"), "--launch", "kubernetes", "--image", image)
         more = ("--namespace", kubernetes.namespace, "--launch-config", json.dumps(config))
         made = Served([PIPES], *options, *more)
@@ -99,6 +100,14 @@ def on_kubernetes(kubernetes: Kubernetes, image: str, postgres: str, tmp_path: P
         return made
 
     return start
+
+
+@pytest.fixture
+def graph(postgres: str, tmp_path: Path) -> Iterator[Repository]:
+    """The graph of that database, from here."""
+    recorder = Recorder(postgres.replace("postgresql://", "postgresql+psycopg://"), str(tmp_path / "home"))
+    yield recorder.repository()
+    recorder.close()
 
 
 @pytest.fixture
@@ -155,11 +164,24 @@ def test_a_job_ends_when_its_execution_is_stopped_and_its_execution_fails_when_i
     assert "its pod was deleted before it returned" in told["error"]["message"]
     kubernetes.await_none("job")
 
-    never = on_kubernetes("twingraph-never-made:1")
-    served.close()
-    told = never.run("visit", port=gate.port)
-    assert told["status"] == "failed"
-    assert "ErrImageNeverPull" in told["error"]["message"]
+
+def test_a_job_that_cannot_begin_says_why(kubernetes: Kubernetes, graph: Repository) -> None:
+    config = {
+        "kubeconfig": str(kubernetes.server.kubeconfig),
+        "namespace": kubernetes.namespace,
+        "pull_policy": "Never",
+    }
+    launching = Launching(Launch("kubernetes", "twingraph-never-made:1", config), [], graph.url)
+    _ask(graph, "one", "load", {})
+    ticket = launching.ticket()
+    assert requests.claim(graph, f"somebody {ticket}", "one") == "one"
+    launched = launching.begin(graph, "one", f"somebody {ticket}", ticket)
+    launched.channel.socket.setblocking(True)
+    assert (launched.hear(), launched.silent, launched.is_lost()) == ([], True, True)
+    launched.channel.close()
+    assert launched.why().startswith("Execution 'one' on platform 'kubernetes': the image 'twingraph-never-made:1' is ")
+    assert "ErrImageNeverPull" in launched.why()
+    kubernetes.await_none("job")
 
 
 def test_an_execution_is_a_job_of_batch(
@@ -221,17 +243,14 @@ def test_what_a_killed_server_left_on_batch_is_ended(
     assert job["statusReason"] == "The process of TwinGraph that waited for it is no more"
 
 
-def test_a_worker_runs_one_execution_and_says_how_it_went(postgres: str, tmp_path: Path) -> None:
+def test_a_worker_runs_one_execution_and_says_how_it_went(postgres: str, graph: Repository, tmp_path: Path) -> None:
     options = ("--db", postgres, "--home", str(tmp_path / "home"))
-    recorder = Recorder(postgres.replace("postgresql://", "postgresql+psycopg://"), str(tmp_path / "home"))
-    graph = recorder.repository()
     _ask(graph, "one", "load", {"n": 2})
     _ask(graph, "two", "crash", {})
     assert _once(*options) == 0
     assert (requests.status(graph, "one"), requests.status(graph, "two")) == ("completed", "pending")
     assert _once("two", *options) == 3
     assert _once("two", *options) == 5
-    recorder.close()
 
 
 @pytest.mark.parametrize(
