@@ -230,7 +230,7 @@ def test_what_a_killed_server_left_on_kubernetes_is_removed(
     runs = partial(kubernetes.await_, "pod", lambda _, pod: pod.status.phase == "Running")
     _killed_while_far(serve, tmp_path, text, runs)
     for kind in ("job", "pod", "secret"):
-        kubernetes.await_none(kind)
+        kubernetes.await_none(kind, label_selector="app.kubernetes.io/managed-by=twingraph")
 
 
 def test_what_a_killed_server_left_on_batch_is_ended(
