@@ -263,9 +263,7 @@ def test_parameters_that_make_another_flow_are_refused(tmp_path: Path, store: Me
 def test_what_is_no_flow_any_more_is_told(tmp_path: Path, store: MemoryStore) -> None:
     worker = worker_of(flows.chain_flow(), tmp_path, store)
     program = worker.program._replace(flow=f"{flows.__name__}:numbers")
-    with pytest.raises(
-        LokkiError, match=r"tests\.runtime\.flows:numbers is not a flow any more\. Build and deploy again"
-    ):
+    with pytest.raises(LokkiError, match=r"invoked_flows:numbers is not a flow any more\. Build and deploy again"):
         program.evaluate("e1", {})
 
 

@@ -62,11 +62,12 @@ def test_helpers_constants_classes_and_imports_come_along() -> None:
             "from": variable("HERE"),
         }
 
+    before = dict(cargo.SEEN)
     got = there(work, 4)
     assert got.pop("point") == Point(5, 1, ["moved"])
     assert got == {
         "limits": (3, 10, 10),
-        "calls": [8, 8, 2],
+        "calls": [8, 8, before.get("double", 0) + 2],
         "cached": (832040, None),
         "cycle": True,
         "words": ["one"],
@@ -75,7 +76,7 @@ def test_helpers_constants_classes_and_imports_come_along() -> None:
         "colour": Colour.RED,
         "from": None,
     }
-    assert cargo.SEEN == {}
+    assert before == cargo.SEEN
 
 
 def test_what_libraries_made_of_ones_own_functions_and_classes_comes_along() -> None:

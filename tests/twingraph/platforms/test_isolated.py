@@ -25,14 +25,27 @@ from twingraph.platforms.isolated import Isolated
 from twingraph.platforms.sizes import memory_bytes, processors
 
 
-def started(calls: list[Placed]) -> list[str]:
-    """The processes that run a worker for this one, and those that calls started, unless they are about to be gone."""
-    marks = [f"MARK={mark}".encode() for each in calls if (mark := each.placement.environment.get("MARK"))]
-    found = []
+def workers() -> set[int]:
+    """The processes that run a worker for this one."""
+    found = set()
     for each in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = (each / "stat").read_text().rpartition(")")[2].split()[1]
-            worker = parent == str(os.getpid()) and b"worker.py" in (each / "cmdline").read_bytes()
+            if parent == str(os.getpid()) and b"worker.py" in (each / "cmdline").read_bytes():
+                found.add(int(each.name))
+    return found
+
+
+def started(calls: list[Placed], others: set[int]) -> list[str]:
+    """The processes that run a worker for this one but for these others, and those that calls started.
+
+    Those that are about to be gone do not count.
+    """
+    marks = [f"MARK={mark}".encode() for each in calls if (mark := each.placement.environment.get("MARK"))]
+    own, found = workers() - others, []
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            worker = int(each.name) in own
             marked = any(mark in (each / "environ").read_bytes() for mark in marks)
             if (worker or marked) and not ends(int(each.name)):
                 found.append(f"{each.name} {(each / 'cmdline').read_bytes()!r}")
@@ -53,6 +66,7 @@ class TestIsolated(PlatformContract):
 
     @pytest.fixture
     def platform(self) -> Iterator[Isolated]:
+        self.others = workers()
         made = Isolated()
         self.made = made
         yield made
@@ -60,7 +74,7 @@ class TestIsolated(PlatformContract):
 
     def left(self, calls: list[Placed]) -> list[str]:
         self.made.close()
-        return started(calls)
+        return started(calls, self.others)
 
 
 @pytest.fixture
