@@ -207,7 +207,7 @@ def expected(kind: Kind) -> str:
             return "a valid JSON object"
         case Either():
             some = [expected(member) for member in kind.members if not is_nothing(member)]
-            return " or ".join(sorted(some, key=lambda words: words.startswith("one of")))
+            return " or ".join(sorted(some, key=lambda words: (words.startswith("one of"), words.startswith("a list"))))
         case Anything():
             return "text"
         case Foreign():

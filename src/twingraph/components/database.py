@@ -18,7 +18,7 @@ from twingraph.components.sql.asking import Answer, Ask, Database
 from twingraph.components.sql.binding import Params, bound
 from twingraph.components.sql.pools import Lent, pools
 from twingraph.components.sql.problems import Failure, QueryError, QueryTimeoutError, QueryTransientError, told
-from twingraph.components.sql.targets import Target, target
+from twingraph.components.sql.targets import NO_URL, Target, target
 from twingraph.errors import ComponentError, ComponentTypeError
 
 __all__ = ["DatabaseQuery", "QueryError", "QueryTimeoutError", "QueryTransientError"]
@@ -62,6 +62,8 @@ class DatabaseQuery(BuiltIn):
             pool: how many connections this process may have to the database at once.
         """
         super().__init__(config)
+        if "://" not in connection:
+            raise ComponentError(NO_URL)
         if timeout is not None and timeout <= 0:
             raise ComponentError(f"DatabaseQuery: timeout takes seconds, more than 0, not {timeout!r}.")
         if pool < 1:

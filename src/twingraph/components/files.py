@@ -45,7 +45,7 @@ class FileReader(BuiltIn):
         self,
         config: Mapping[str, Any] | None = None,
         *,
-        format: Format | Literal["auto", "frame"] = "auto",  # noqa: A002 - the documented name
+        format: Literal["auto", "frame", Format] = "auto",  # noqa: A002 - the documented name
         output: Literal["records", "frame", "arrow"] | None = None,
         root: str | None = None,
         options: dict[str, Any] | None = None,
@@ -137,7 +137,7 @@ class FileWriter(BuiltIn):
         self,
         config: Mapping[str, Any] | None = None,
         *,
-        format: Format | Literal["auto"] = "auto",  # noqa: A002 - the documented name
+        format: Literal["auto", Format] = "auto",  # noqa: A002 - the documented name
         mode: Literal["overwrite", "append", "error"] = "overwrite",
         root: str | None = None,
         options: dict[str, Any] | None = None,

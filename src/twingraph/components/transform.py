@@ -9,7 +9,7 @@ is made, so that an expression which cannot be read is an error there; `operatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from twingraph.components.built_in import BuiltIn, needed
@@ -186,7 +186,13 @@ def _whole(table: Any, columns: list[str] | None = None) -> dict[str, Any]:
     form = form_of(table)
     count: int | None = None
     if form == "columns":
-        count = next((len(each) for each in table.values()), 0)
+        count = max(map(_length, table.values()), default=0)
     elif form != "lazy":
         count = len(table)
-    return {"data": table, "count": count, "columns": columns_of(table) if columns is None else columns}
+    names = columns_of(table, f"{_WHERE}data") if columns is None else columns
+    return {"data": table, "count": count, "columns": names}
+
+
+def _length(column: Any) -> int:
+    """How many values a column holds; a value that is no list of them stands for one in every row."""
+    return len(column) if isinstance(column, Sized) and not isinstance(column, str | bytes) else 1

@@ -11,7 +11,7 @@ HIDDEN = "***"
 _NAME = re.compile(
     r"pass(word|wd|phrase)|secret|api_?key|access_?key|private_?key|credential|authorization|(^|[_-])(auth|pwd)$|token$"
 )
-_IN_URL = re.compile(r"(://[^/\s:@]*:)(?!\d+/)[^\s@]+(?=@)")
+_IN_URL = re.compile(r"(://[^/\s:@]*:)(?!\d+/)[^\s@]+(?:@[^\s@/]*(?=@))*(?=@)")  # up to the last @ before a path
 _IN_QUERY = re.compile(
     r"([?&][\w-]*(?:pass(?:word|wd|phrase)|secret|token|api_?key|signature|sig)=)[^&\s\"']+", re.IGNORECASE
 )

@@ -137,6 +137,13 @@ def test_what_a_format_has_no_word_for_is_told(kind: str, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["arrow", "avro", "csv", "jsonl", "parquet"])
+def test_objects_are_written_nowhere(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=rf"x\.{kind}.*column 'o'"):
+        FileWriter().run([{"n": 1, "o": object()}], tmp_path / f"x.{kind}")
+    assert list(tmp_path.iterdir()) == []
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "s": st.none() | TEXT,
@@ -349,6 +356,8 @@ BAD: list[tuple[str, Any, dict[str, Any], str]] = [
     ("d.csv", b"a\n2020-02-30\n", {"types": {"a": "date"}}, r"row 1 \(line 2\), column 'a': '2020-02-30'"),
     ("m.csv", b'a,b\n1,"2\n3"\n1,2,3\n', {}, r"m\.csv, row 2 \(line 4\): it has 3 fields, and there are 2 columns"),
     ("q.csv", b'a,b\n1,"2\n3,4\n', {}, r"q\.csv, row 1 \(line 2\): a quote that begins here is never closed"),
+    ("r.csv", b'a,b\n1,2\n3,"4\n', {}, r"r\.csv, row 2 \(line 3\): a quote that begins here is never closed"),
+    ("s.csv", b'a;b\n1;"2\n"\nx;2\n', {"separator": ";", "types": {"a": "int"}}, r"row 2 \(line 4\), column 'a': 'x'"),
     ("e.csv", "a\nx\né\n".encode("latin-1"), {}, r"e\.csv, line 3, byte 1: 0xe9 is not utf-8: say how"),
     ("0.csv", b"", {}, r"0\.csv is empty: a csv file begins with the names of its columns"),
     ("z.csv.gz", gzip.compress(NUMBERS)[:-12], {}, r"z\.csv\.gz is cut off: it ends in the middle of its gzip data"),

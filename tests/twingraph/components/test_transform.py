@@ -246,6 +246,14 @@ def test_what_comes_out_has_the_form_of_what_went_in(data: Any, rows: Callable[[
     assert type(DataTransform(output="arrow").execute(data)["data"]) is pa.Table
 
 
+@pytest.mark.parametrize("operations", [[], [{"limit": 1}]])
+def test_what_is_no_table_is_told(operations: list[Any]) -> None:
+    for data, why in ((None, "is of type NoneType"), ([1], "row 0 is 1")):
+        with pytest.raises(ComponentError, match=f"^DataTransform: data:? {why}"):
+            DataTransform(operations=operations).execute(data)
+    assert DataTransform(operations=operations).execute({"n": 5, "city": "Bern"})["count"] == 1
+
+
 def test_a_form_can_be_asked_for() -> None:
     top = DataTransform(output="records").sort("-n").limit(1)
     assert ids(top.execute(FRAME)["data"]) == [3]

@@ -232,6 +232,7 @@ def test_vectors_and_metadata_come_in_many_forms() -> None:
     assert [each["id"] for each in found] == ["1", "p", "9", "2"]
     assert [each["metadata"] for each in found] == [{"color": "red"}, {"size": 3}, {"by": 0.5}, {"color": "blue"}]
     assert index.search(frame["vector"])[1][0]["id"] == "2"
+    assert index.add([], ids=[], metadata=[]) == []
     assert index.search(iter([1.0, 0.0]), where={"size": np.int64(3)})[0]["id"] == "p"
 
 

@@ -54,7 +54,7 @@ def first_fault(files: list[File], kind: str, manner: Manner, error: BaseExcepti
 
 def said(error: BaseException) -> str:
     """What a library says, as one sentence."""
-    text = str(error).strip().partition("\n\n")[0].partition(". ")[0].rstrip(".")
+    text = str(error).strip().partition("\n\n")[0].partition(". ")[0].rstrip(".?!")
     return " ".join(text.removeprefix("parquet: ").removeprefix("File out of specification: ").split()) + "."
 
 
@@ -117,7 +117,7 @@ def _ragged(file: File, manner: Manner) -> str | None:
                 f"{file.shown}, {_place(number, before + 1, manner)}: it has {len(row)} fields, and there are "
                 f"{len(names)} columns; the first field too many is {extra[:_SHOWN]!r}."
             )
-        if rows.line_num - before > 1 and _unclosed(file, manner, rows.line_num):
+        if any("\n" in each for each in row) and _unclosed(file, manner, rows.line_num):
             return f"{file.shown}, {_place(number, before + 1, manner)}: a quote that begins here is never closed."
         before = rows.line_num
     return None
@@ -179,7 +179,8 @@ def _wrong_value(
 
 def _line(file: File, manner: Manner, number: int) -> int:
     """The line that a row begins in: a field in quotes may hold several lines."""
-    rows = csv.reader(f"{line}\n" for line in lines(file, manner.encoding))
+    delimiter = manner.separator or separator_of(file.name)
+    rows = csv.reader((f"{line}\n" for line in lines(file, manner.encoding)), delimiter=delimiter)
     for index, _ in enumerate(rows, 1):
         if index == number:
             return rows.line_num + 1

@@ -103,14 +103,23 @@ def _csv(data: Given, stream: IO[bytes], style: Style) -> None:
     data.frame.with_columns(times).write_csv(stream, separator=style.separator, include_header=style.header)
 
 
-def _parquet(data: Given, stream: IO[bytes], _style: Style) -> None:
-    assert data.frame is not None
-    data.frame.write_parquet(stream)
+def _parquet(data: Given, stream: IO[bytes], style: Style) -> None:
+    _without_objects(data, style).write_parquet(stream)
 
 
-def _arrow(data: Given, stream: IO[bytes], _style: Style) -> None:
+def _arrow(data: Given, stream: IO[bytes], style: Style) -> None:
+    _without_objects(data, style).write_ipc(stream)
+
+
+def _without_objects(data: Given, style: Style) -> pl.DataFrame:
     assert data.frame is not None
-    data.frame.write_ipc(stream)
+    for name, kind in data.frame.schema.items():
+        if str(kind) == "Object":
+            raise FileError(
+                f"{style.shown}: column {name!r} holds objects of Python, which no file has a word for: make them text "
+                "or numbers first, or leave the column out."
+            )
+    return data.frame
 
 
 def _avro(data: Given, stream: IO[bytes], style: Style) -> None:

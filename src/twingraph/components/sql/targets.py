@@ -26,6 +26,12 @@ _OURS: dict[str, Kind] = {
 }
 _MEMORY = ("", ":memory:")
 
+NO_URL = (
+    "DatabaseQuery: connection is no URL of a database: write it as postgresql://user:password@host:5432/name, "
+    "sqlite:///file.db or duckdb:///file.db, and a sign such as @ or / in a password as %40 or %2F."
+)
+"""What is said of a connection that cannot be understood; not the connection, which may hold a password anywhere."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -80,11 +86,10 @@ def target(connection: str, read_only: bool = False, pool: int = 5) -> Target:
     try:
         url = make_url(connection.replace("postgres://", "postgresql://", 1))
     except (ArgumentError, ValueError):
-        raise ComponentError(
-            "DatabaseQuery: connection is no URL of a database: write it as postgresql://user:password@host:5432/name, "
-            "sqlite:///file.db or duckdb:///file.db, and a sign such as @ or / in a password as %40 or %2F."
-        ) from None
+        raise ComponentError(NO_URL) from None
     kind = _OURS.get(url.drivername, "other")
+    if "@" in (url.host or "") or (kind in ("sqlite", "duckdb") and url.host):
+        raise ComponentError(NO_URL)
     secrets = [url.password, *(str(value) for name, value in url.query.items() if is_secret(name))]
     forms = {
         form for each in secrets if each for form in (each, quote(each, safe=""), quote_plus(each), repr(each)[1:-1])

@@ -56,7 +56,7 @@ def queries(embedding: Any) -> tuple[Matrix, bool]:
 
 def entries(vectors: Any, ids: Any, metadata: Any) -> Entries:
     """What is to be added; without ids, each gets a new one."""
-    matrix = _rows(_numbers(vectors, "The vectors to add"))
+    matrix = _rows(_numbers(vectors, "The vectors to add", some=False))
     count = len(matrix)
     named = tuple(uuid.uuid4().hex for _ in range(count)) if ids is None else ids_of(ids)
     told: Sequence[Any] = [{}] * count if metadata is None else _listed(metadata, Mapping)
@@ -126,8 +126,8 @@ def hit(identity: str, score: float, metadata: Mapping[str, Any]) -> Hit:
     return {"id": identity, "score": float(score), "metadata": dict(metadata)}
 
 
-def _numbers(given: Any, what: str) -> Matrix:
-    """One vector or rows of them, of 32-bit numbers that are all finite."""
+def _numbers(given: Any, what: str, some: bool = True) -> Matrix:
+    """One vector or rows of them, of 32-bit numbers that are all finite; perhaps no row, unless there must be some."""
     import numpy as np
 
     try:
@@ -139,6 +139,8 @@ def _numbers(given: Any, what: str) -> Matrix:
         raise ComponentTypeError(
             f"{what}: a list of numbers, or a list of such lists of one length, not {given!r:.60}."
         )
+    if found.shape == (0,) and not some:
+        return np.zeros((0, 0), np.float32)
     if found.shape[-1] == 0:
         raise ComponentError(f"{what}: a vector has no numbers in it.")
     with np.errstate(over="ignore"):  # what is too large becomes infinite
