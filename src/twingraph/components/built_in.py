@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -31,9 +31,10 @@ from lokki.errors import nearest
 from lokki.kinds import expected
 from lokki.params import Parameter, describe
 from twingraph.base import BaseComponent
-from twingraph.decorators import component_of
+from twingraph.decorators import Component, component_of
 from twingraph.errors import ComponentError, ComponentTypeError, MissingLibraryError
 from twingraph.executions.secrets import HIDDEN, is_secret, veiled
+from twingraph.results import Result
 from twingraph.revealing import SCHEME, revealed
 from twingraph.schemas import described, settings_of, told_of
 
@@ -102,10 +103,15 @@ class BuiltIn(BaseComponent):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it where it is placed; returns a result as any component does."""
-        made = vars(self).get("_component")
-        if made is None:
-            made = vars(self)["_component"] = component_of(self)
-        return made(*args, **kwargs)
+        return self._placed()(*args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Result:
+        """Start it, and go on: the result waits when it is read."""
+        return self._placed().submit(*args, **kwargs)
+
+    def map(self, items: Iterable[Any], **kwargs: Any) -> list[Result]:
+        """Start it for each item, and go on; the results are in the order of the items."""
+        return self._placed().map(items, **kwargs)
 
     def revealed(self, value: Any) -> Any:
         """The value with secrets in place of references such as `secret://NAME`; for a setting, as it is used."""
@@ -123,6 +129,13 @@ class BuiltIn(BaseComponent):
     def __repr__(self) -> str:
         shown = (f"{name}={_shown(name, value)}" for name, value in self.config.items())
         return f"{_name(self)}({', '.join(shown)})"
+
+    def _placed(self) -> Component:
+        """What a call goes through, made by the first."""
+        made: Component | None = vars(self).get("_component")
+        if made is None:
+            made = vars(self)["_component"] = component_of(self)
+        return made
 
     def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name, of their types; one that is missing comes from the configuration."""

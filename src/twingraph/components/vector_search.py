@@ -147,4 +147,4 @@ def _records(metadata: Any) -> Any:
         return metadata
     from twingraph.components.frames import records
 
-    return records(metadata, "metadata", "vectors")
+    return records(metadata, "metadata")

@@ -91,6 +91,12 @@ def test_it_is_a_node_of_workflows_and_of_pipelines() -> None:
     assert both()["said"] == ["Hi GOOD DAY ADA!"]
 
 
+def test_it_is_started_and_mapped_as_any_component() -> None:
+    greet = Greeter(style="long")
+    assert greet.submit(name="Ada")["said"] == ["Good day Ada!"]
+    assert [each["said"] for each in greet.map(["Ada", "Bob"], mark="?")] == [["Good day Ada?"], ["Good day Bob?"]]
+
+
 def test_a_missing_library_is_an_error_that_says_what_to_install() -> None:
     why = r"^Greeter needs no_such_library, which is not installed: pip install 'lokki-twingraph\[transform\]'\.$"
     with pytest.raises(MissingLibraryError, match=why), needed(Greeter.extra, "Greeter"):

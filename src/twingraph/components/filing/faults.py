@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from twingraph.components.filing.asked import Manner
 from twingraph.components.filing.contents import content, lines, opened, text, told
-from twingraph.components.filing.finding import File
+from twingraph.components.filing.finding import File, named
 from twingraph.components.filing.formats import separator_of
 from twingraph.errors import ComponentError, FileError
 
@@ -48,8 +48,7 @@ def first_fault(files: list[File], kind: str, manner: Manner, error: BaseExcepti
             continue
         if found:
             return FileError(found)
-    named = files[0].shown if len(files) == 1 else f"{files[0].shown} and {len(files) - 1} more files"
-    return FileError(f"{named} cannot be read as asked: {said(error)}")
+    return FileError(f"{named(files)} cannot be read as asked: {said(error)}")
 
 
 def said(error: BaseException) -> str:

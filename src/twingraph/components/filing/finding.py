@@ -81,6 +81,11 @@ class Place:
         return system(place, self.options, self.root)
 
 
+def named(several: list[File]) -> str:
+    """What several files are called in errors."""
+    return several[0].shown if len(several) == 1 else f"{several[0].shown} and {len(several) - 1} more"
+
+
 def files(paths: str | Sequence[str], place: Place, wanted: str | None = None) -> list[File]:
     """All files that the paths lead to; of a folder those of the wanted format, where there are any."""
     given = [paths] if isinstance(paths, str) else list(paths)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from twingraph.components.filing.asked import Asked, Manner, checked, predicate
 from twingraph.components.filing.documents import READERS, records
 from twingraph.components.filing.faults import first_fault
-from twingraph.components.filing.finding import File
+from twingraph.components.filing.finding import File, named
 from twingraph.components.filing.formats import Format
 from twingraph.components.filing.tables import table
 from twingraph.components.frames import columns_of, in_form
@@ -25,7 +25,7 @@ def read(files: list[File], kind: Format, manner: Manner, asked: Asked, output: 
         rows = records(files, kind, manner, asked)
         columns = columns_of(rows)
         if asked.columns is not None:
-            columns = checked(asked.columns, columns, _named(files)) if rows else list(asked.columns)
+            columns = checked(asked.columns, columns, named(files)) if rows else list(asked.columns)
             rows = [{name: each.get(name) for name in columns} for each in rows]
         return {"data": rows, "count": len(rows), "columns": columns}
     frame = _frame(files, kind, manner, asked)
@@ -33,21 +33,17 @@ def read(files: list[File], kind: Format, manner: Manner, asked: Asked, output: 
     return {"data": data, "count": frame.height, "columns": frame.columns}
 
 
-def _named(files: list[File]) -> str:
-    return files[0].shown if len(files) == 1 else f"{files[0].shown} and {len(files) - 1} more"
-
-
 def _frame(files: list[File], kind: Format, manner: Manner, asked: Asked) -> pl.DataFrame:
     import polars as pl
 
     try:
-        query = _typed(table(files, kind, manner, asked), kind, manner, _named(files))
+        query = _typed(table(files, kind, manner, asked), kind, manner, named(files))
         if asked.where:
             query = query.filter(predicate(asked.where, query.collect_schema()))
         if asked.limit is not None:
             query = query.head(asked.limit)
         if asked.columns is not None:
-            query = query.select(checked(asked.columns, query.collect_schema().names(), _named(files)))
+            query = query.select(checked(asked.columns, query.collect_schema().names(), named(files)))
         return query.collect()
     except ComponentError:
         raise

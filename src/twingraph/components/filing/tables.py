@@ -17,7 +17,7 @@ from twingraph.components.filing.avro import frame_of_avro
 from twingraph.components.filing.contents import content, head, opened, text
 from twingraph.components.filing.documents import READERS, records
 from twingraph.components.filing.faults import LOOKED_AT, whole
-from twingraph.components.filing.finding import File
+from twingraph.components.filing.finding import File, named
 from twingraph.components.filing.formats import Format, separator_of
 from twingraph.components.filing.partitions import types_of, values_of
 from twingraph.components.frames import frame_of
@@ -40,17 +40,13 @@ def table(files: list[File], kind: Format, manner: Manner, asked: Asked) -> pl.L
             return _put_together([_arrow(each) for each in files], files, manner)
         case "jsonl" | "json":
             if asked.limit is not None and not asked.where:
-                return frame_of(records(files, kind, manner, asked), _named(files), "files").lazy()
+                return frame_of(records(files, kind, manner, asked), named(files), "files").lazy()
             return _put_together([_of_json(each, kind, manner) for each in files], files, manner)
         case "avro":
             limit = None if asked.where else asked.limit
             return _put_together([frame_of_avro(each, limit).lazy() for each in files], files, manner)
     found = records(files, kind, manner, Asked(limit=None if asked.where else asked.limit))
-    return frame_of(found, _named(files), "files").lazy()
-
-
-def _named(files: list[File]) -> str:
-    return files[0].shown if len(files) == 1 else f"{files[0].shown} and {len(files) - 1} more"
+    return frame_of(found, named(files), "files").lazy()
 
 
 def _put_together(frames: Sequence[pl.LazyFrame], files: list[File], manner: Manner) -> pl.LazyFrame:

@@ -266,4 +266,4 @@ def _text(vector: Any) -> str:
 
 def _sentence(problem: Exception) -> str:
     text = veiled(" ".join(str(getattr(problem, "orig", problem)).split())[:300])
-    return text if text.endswith(".") else f"{text}."
+    return text if text.endswith((".", "?", "!")) else f"{text}."
