@@ -72,6 +72,15 @@ def test_json_schema() -> None:
     }
 
 
+def test_a_union_names_each_of_its_forms_once() -> None:
+    def read(at: str | Path, files: str | Path | list[str | Path]) -> None:
+        pass
+
+    found = json_schema(describe(read))["properties"]
+    text = {"type": "string"}
+    assert found == {"at": text, "files": {"anyOf": [{"type": "array", "items": text}, text]}}
+
+
 def test_other_names_are_excluded_unless_the_flow_takes_them() -> None:
     assert json_schema(describe(lambda count=5: None))["additionalProperties"] is False
     assert json_schema(describe(lambda count=5, **rest: None))["additionalProperties"] == {}

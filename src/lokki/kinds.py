@@ -257,7 +257,9 @@ def schema_of(kind: Kind) -> dict[str, object]:
         case Table():
             return {"type": "object", "additionalProperties": schema_of(kind.value)}
         case Either():
-            return {"anyOf": [schema_of(member) for member in kind.members]}
+            some = [schema_of(member) for member in kind.members]
+            alone = [each for index, each in enumerate(some) if each not in some[:index]]  # text and a path are one
+            return {"anyOf": alone} if len(alone) > 1 else alone[0]
         case Anything() | Foreign():
             return {}
         case _:

@@ -12,7 +12,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from twingraph.components.built_in import needed
-from twingraph.errors import ComponentError, ComponentTypeError
+from twingraph.errors import ComponentError, ComponentTypeError, MissingLibraryError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,8 +87,16 @@ def in_form(frame: pl.DataFrame | pl.LazyFrame, form: Form) -> Any:
         case "columns":
             return made.to_dict(as_series=False)
         case "arrow":
+            import pyarrow as pa  # noqa: F401 - Polars would fail with less to say
+
             return made.to_arrow()
         case "pandas":
+            try:
+                import pandas as pd  # noqa: F401 - no extra installs it: who wants such frames has it
+            except ModuleNotFoundError:
+                raise MissingLibraryError(
+                    "A frame of pandas needs pandas, which is not installed: pip install pandas."
+                ) from None
             return made.to_pandas()
         case _:
             return made

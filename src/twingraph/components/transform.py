@@ -89,7 +89,8 @@ class DataTransform(BuiltIn):
         if wanted == "lazy":
             return made, columns
         try:
-            return in_form(made.collect(), wanted), columns
+            with needed(self.extra, "DataTransform"):
+                return in_form(made.collect(), wanted), columns
         except PolarsError as error:
             raise culprit(self._chain, frame, beside, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from tests.contracts.built_in import BuiltInContract
 from twingraph import Workflow, component, pipeline
 from twingraph.components import DataTransform
-from twingraph.errors import ComponentError
+from twingraph.errors import ComponentError, MissingLibraryError
 
 ORDERS: list[dict[str, Any]] = [
     {"id": 1, "city": "Bern", "price": 3.0, "n": 2},
@@ -252,6 +253,18 @@ def test_what_is_no_table_is_told(operations: list[Any]) -> None:
         with pytest.raises(ComponentError, match=f"^DataTransform: data:? {why}"):
             DataTransform(operations=operations).execute(data)
     assert DataTransform(operations=operations).execute({"n": 5, "city": "Bern"})["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "library", "how"),
+    [("arrow", "pyarrow", r"'lokki-twingraph\[transform\]'"), ("pandas", "pandas", "pandas")],
+)
+def test_a_form_whose_library_is_missing_is_told(
+    form: Any, library: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingLibraryError, match=rf"needs {library}, which is not installed: pip install {how}\.$"):
+        DataTransform(output=form).execute(ORDERS)
 
 
 def test_a_form_can_be_asked_for() -> None:
