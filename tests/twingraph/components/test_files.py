@@ -206,6 +206,12 @@ def test_columns_rows_and_forms(kind: str, tmp_path: Path) -> None:
     assert read(path, where="mass < 1", **wanted)["data"] == [{"mass": 0.01, "name": "wren"}]
     assert read(path, where=[["name", "in", ["owl", "x"]], ["mass", ">=", 2]])["data"] == BIRDS[:1]
     assert read(path, where=[["mass", "==", None]])["data"] == BIRDS[2:]
+    days = [{"day": date(2024, 1, each), "at": datetime(2024, 1, each, 12)} for each in (1, 2)]
+    FileWriter().run(days, tmp_path / "days.parquet")
+    for where in ([["day", ">", "2024-01-01"]], [["day", "in", ["2024-01-02"]]], [["at", ">=", "2024-01-02T12:00"]]):
+        assert read(tmp_path / "days.parquet", where=where)["data"] == days[1:]
+    with pytest.raises(ComponentError, match=r"^where: 'soon' is not of type Date: write it in ISO 8601\.$"):
+        read(tmp_path / "days.parquet", where=[["day", ">", "soon"]])
     assert read(path, limit=0)["count"] == 0
     assert read(path, **wanted)["data"] == [{"mass": 2.5, "name": "owl"}]
     assert read(path, format="frame")["data"].equals(pl.DataFrame(BIRDS))

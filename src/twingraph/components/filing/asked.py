@@ -80,7 +80,9 @@ def predicate(where: Where, schema: pl.Schema) -> pl.Expr:
     import polars as pl
 
     checked(used(where), schema.names(), "what is read")
-    return pl.all_horizontal([_comparison(*each) for each in where]) if where else pl.lit(True)
+    if not where:
+        return pl.lit(True)
+    return pl.all_horizontal([_comparison(name, sign, _meant(value, schema[name])) for name, sign, value in where])
 
 
 def used(where: Where) -> list[str]:
@@ -95,6 +97,20 @@ def used(where: Where) -> list[str]:
                 f"where: {each!r:.100} is no comparison: write [column, sign, value] with one of {' '.join(_SIGNS)}."
             )
     return list(dict.fromkeys(each[0] for each in where))
+
+
+def _meant(value: Any, dtype: pl.DataType) -> Any:
+    """A value as its column has it: a date or time may be given as text in ISO 8601, which is how it comes as JSON."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_meant(each, dtype) for each in value]
+    if not isinstance(value, str) or not dtype.is_temporal():
+        return value
+    from twingraph.components.expressions.instants import instant
+
+    try:
+        return instant(value, dtype)
+    except ValueError:
+        raise ComponentError(f"where: {value[:60]!r} is not of type {dtype}: write it in ISO 8601.") from None
 
 
 def _comparison(name: str, sign: str, value: Any) -> pl.Expr:

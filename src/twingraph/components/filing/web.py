@@ -79,9 +79,10 @@ def _guard(root: Address | None) -> Any:
     def opened(info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, (host, port, *_rest) = info
         if not ip_address(host.partition("%")[0]).is_global and (host, port) not in _of(root):
+            site = f"[{host}]" if ":" in host else host
             raise RefusedAddressError(
                 f"This address leads to {host}, which is not on the public web: to read from there, its author names "
-                f"the site as the root of the component, such as root='http://{host}:{port}/'."
+                f"the site as the root of the component, such as root='http://{site}:{port}/'."
             )
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
