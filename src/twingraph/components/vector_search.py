@@ -142,9 +142,8 @@ class VectorSearch(BuiltIn):
 
 
 def _records(metadata: Any) -> Any:
-    """Metadata as dicts; a frame gives its rows."""
-    if metadata is None or isinstance(metadata, Mapping | list | tuple):
-        return metadata
-    from twingraph.components.frames import records
+    """Metadata as dicts; a frame gives its rows, and so does what another component gave as a whole."""
+    from twingraph.components.frames import records, table_in
 
-    return records(metadata, "metadata")
+    table = table_in(metadata)
+    return table if table is None or isinstance(table, Mapping | list | tuple) else records(table, "metadata")

@@ -233,6 +233,8 @@ def test_vectors_and_metadata_come_in_many_forms() -> None:
     assert [each["metadata"] for each in found] == [{"color": "red"}, {"size": 3}, {"by": 0.5}, {"color": "blue"}]
     assert index.search(frame["vector"])[1][0]["id"] == "2"
     assert index.add([], ids=[], metadata=[]) == []
+    index.add([[9, 9]], ids=["w"], metadata={"data": pl.DataFrame({"size": [9]}), "count": 1, "columns": ["size"]})
+    assert index.search([9, 9], where={"size": 9})[0]["metadata"] == {"size": 9}
     assert index.search(iter([1.0, 0.0]), where={"size": np.int64(3)})[0]["id"] == "p"
 
 
