@@ -25,6 +25,10 @@ SERVICES = {
 """By the fixture that leads to a service the marker of the tests that use it."""
 
 
+UNMEASURED = {"twingraph", "test_docs.py", "test_examples.py"}
+"""Tests whose child processes are not measured by coverage, which is of lokki: they would take much longer to start."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need a service, so that `-m "not docker"` leaves out all that do."""
@@ -34,8 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """Each test runs in a folder of its own, with no configuration but its own."""
+    if UNMEASURED.intersection(request.path.parts):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     for name in ("LOKKI_STORE_TYPE", "LOKKI_STATE_DIR", "LOKKI_EXECUTOR", "LOKKI_WORKERS", "LOKKI_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
     for name in ("TWINGRAPH_HOME", "TWINGRAPH_DB", "TWINGRAPH_RECORD"):

@@ -27,7 +27,7 @@ def listed(items: Items) -> list[object]:
     return [items[at] for at in range(len(items))]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.none() | st.integers() | st.text() | st.binary() | st.tuples(st.integers())))
 def test_items_come_back(values: list[object]) -> None:
     items = unpack(packed(values))
