@@ -22,7 +22,7 @@ from lokki.store.packing import manifest, pack_frames
 from tests.runtime.machine import Machine
 from tests.runtime.packaged import Children, worker_of
 
-MANY = 100_000
+MANY = 20_000
 MAP_FLOW = ("map-flow", "e1")
 MANIFEST = "map-flow/runs/e1/numbers/map_manifest.json"
 
@@ -89,7 +89,7 @@ def put_manifest(store: MemoryStore, count: int, batch_size: int = 1) -> None:
 # Many results
 
 
-def test_a_hundred_thousand_results_are_gathered_in_order_a_few_at_a_time() -> None:
+def test_twenty_thousand_results_are_gathered_in_order_a_few_at_a_time() -> None:
     store = Counted()
     put_manifest(store, MANY)
     (gathered,) = Parts(store, *MAP_FLOW).gathered(map_of(flows.map_flow), None)

@@ -227,8 +227,6 @@ SHAPES = [
     Case(flows.map_flow),
     TWO_MAPS,
     Case(flows.nested_flow),
-    Case(flows.nested_flow, {"outer": 3, "inner": 1}),
-    Case(flows.nested_flow, {"outer": 1, "inner": 2}),
     Case(flows.nested_flow, {"outer": 3, "inner": 2}),
     DEEP_MAPS,
     Case(flows.twice_nested_flow, {"outer": 3}),
