@@ -51,6 +51,7 @@ def shared(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     docker("build", "--quiet", f"--tag={FUNCTIONS}:python3.13", str(folder))
     docker("tag", PYTHON, "busybox:latest")  # with which moto puts a function's code where its container finds it
+    end_functions(docker)
     with serving(folder, MOTO_DOCKER_NETWORK_MODE="host", MOTO_DOCKER_LAMBDA_IMAGE=FUNCTIONS) as endpoint:
         made = account_with_bucket(LocalStack(endpoint, "123456789012"))
         trusted = json.dumps({"Version": "2012-10-17", "Statement": []})
@@ -62,6 +63,13 @@ def shared(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         order = [{"order": 1, "computeEnvironment": "machines"}]
         batch.create_job_queue(jobQueueName=QUEUE, priority=1, state="ENABLED", computeEnvironmentOrder=order)
         yield made
+    end_functions(docker)
+
+
+def end_functions(docker: Engine) -> None:
+    """Remove containers of functions that nobody waits for: they hold the code, which moto then cannot renew."""
+    if left := docker("ps", "--all", "--quiet", f"--filter=ancestor={FUNCTIONS}:python3.13").split():
+        docker("rm", "--force", "--volumes", *left)
 
 
 @pytest.fixture
