@@ -1,7 +1,7 @@
 """A statement as it was written: where values go in it, whether it is one, and what it begins with.
 
-The text is read as databases do, past strings, quoted names and comments, so that nothing in them is taken for a
-placeholder. Values never become part of it: they go to the database beside it.
+The text is read as databases do, past strings, quoted names and comments, so that nothing in them is taken for the
+place of a value. Values never become part of it: they go to the database beside it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Escape:
-    """What stands for one sign of SQL that would be taken for a placeholder."""
+    """What stands for one sign of SQL that would be taken for the place of a value."""
 
     sign: str
     start: int
