@@ -105,8 +105,9 @@ def test_the_nearest_are_those_that_numpy_finds(metric: Any, approximate: bool) 
             for one, best in zip(found, truth, strict=True)
         ]
         assert np.mean(right) >= (9.5 if approximate else 10)
-        first = np.array([one[0]["score"] for one in found])
-        assert first == pytest.approx(only.max(axis=1) * (-1 if metric == "l2" else 1), rel=1e-4, abs=1e-4)
+        shown = np.array([one[0]["score"] for one in found])
+        true = np.array([row[int(one[0]["id"])] for one, row in zip(found, only, strict=True)])
+        assert shown == pytest.approx(true * (-1 if metric == "l2" else 1), rel=1e-4, abs=1e-4)
 
 
 ADDING = """
