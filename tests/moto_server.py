@@ -5,12 +5,8 @@ The fixtures are known to every test. `serving` starts a server of one's own, wh
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.listening import free_port, listening
+
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -34,45 +32,13 @@ OTHERS = (
 )  # fmt: skip
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @contextmanager
 def serving(folder: Path, **environ: str) -> Iterator[str]:
     """The address of a moto server that is there as long as the block; its log is in the folder."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    log = folder / "moto.log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **CREDENTIALS, **environ}, stdout=out, stderr=out
-        )
-    try:
-        _wait_for(port, server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 60
-    while server.poll() is None and time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise RuntimeError(f"moto's server does not answer: {log.read_text()}")
+    with listening("moto's server", command, port, folder, {**CREDENTIALS, **environ}) as url:
+        yield url
 
 
 def s3_client(endpoint: str) -> Any:

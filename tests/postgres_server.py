@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.listening import free_port
 
 VARIABLE = "LOKKI_TEST_POSTGRES"
 USER = "tests"
@@ -72,7 +73,7 @@ def running(programs: Path) -> Iterator[Postgres]:
         pytest.skip(f"{VARIABLE} is off")
     folder = Path(tempfile.mkdtemp(prefix="lokki-postgres-"))
     user = _someone(folder)
-    data, port = folder / "data", _free_port()
+    data, port = folder / "data", free_port()
     try:
         run(user, programs / "initdb", "-D", data, "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
@@ -146,9 +147,3 @@ def _someone(folder: Path) -> str | None:
     user = next(name for name in ("postgres", "nobody") if name in known)
     shutil.chown(folder, user)
     return user
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -357,6 +357,7 @@ def test_lokki_runs_and_draws_flow_files(birds: Path, at_home: Path) -> None:
     ("arguments", "message"),
     [
         (["run"], "which file? lokki run FILE"),
+        (["simulat", "birds.py"], "there is no 'simulat'; did you mean 'simulate'?"),
         (["clean", "--json"], "unrecognized arguments: --json"),
         (["run", "none.py"], "There is no file none.py."),
         (["run", "empty.py"], "it has no function with @flow"),

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from lokki.commands.shared import Command, logging_options, quoted
 from lokki.decorators import Flow
-from lokki.errors import LokkiError
+from lokki.errors import LokkiError, nearest
 from lokki.outcome import INTERRUPTED, complain
 from lokki.params import usage
 
@@ -31,6 +31,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(1, f"error: {message}\nSee {self.prog} --help.\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = nearest(str(value), map(str, action.choices))
+            if near:
+                raise argparse.ArgumentError(action, f"there is no {value!r}{near}")
+        super()._check_value(action, value)
 
 
 def command_line(flow: Flow, argv: Sequence[str] | None = None) -> None:

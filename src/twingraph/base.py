@@ -40,10 +40,10 @@ class BaseComponent:
         if "__init__" in vars(cls):
             cls.__init__ = _never_none(cls.__init__)  # type: ignore[method-assign]
 
-    def validate_inputs(self, **kwargs: Any) -> None:
+    def validate_inputs(self, /, **kwargs: Any) -> None:
         """Check what `execute` is about to be called with; raise what is wrong with it."""
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Do the work, and return a dict of outputs."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it does: give it a method execute().")
 
@@ -51,7 +51,7 @@ class BaseComponent:
         """What a call used besides time and memory, by name, as its outputs tell: it is recorded with the call."""
         return {}
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs and do the work, here; this is what a platform calls."""
         bound = inspect.signature(self.execute).bind_partial(*args, **kwargs)  # what is missing is told by the check
         inputs = dict(bound.arguments)
@@ -63,7 +63,7 @@ class BaseComponent:
         self.validate_inputs(**inputs)
         return self.execute(*args, **kwargs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it where it is placed; returns a result as any component does."""
         from twingraph.decorators import component_of
 

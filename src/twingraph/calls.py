@@ -227,7 +227,7 @@ class Call:
             around.tell(started)
         return content, sure and certain
 
-    def _attempt(self, *args: Any, **kwargs: Any) -> Any:
+    def _attempt(self, /, *args: Any, **kwargs: Any) -> Any:
         placement, fn = self.component.placement, self.component.fn
         apart = placement.platform != "local" or placement.config.get("isolate")
         call = Placed(

@@ -38,16 +38,16 @@ class Instance(Protocol):
 
     placement: ClassVar[Mapping[str, Any]]
 
-    def validate_inputs(self, **kwargs: Any) -> None:
+    def validate_inputs(self, /, **kwargs: Any) -> None:
         """Check the inputs."""
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, /, *args: Any, **kwargs: Any) -> Any:
         """Do the work."""
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs and do the work."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it where it is placed."""
 
 
@@ -84,15 +84,15 @@ class Component:
         self._own_parents = {each for each in _PARENTS if each in self.signature.parameters}
         _namedtuple_for(fn)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Result:
         """Run it where it is placed; in a pipeline, see `twingraph.pipelines`."""
         return scope().call(self, args, kwargs, submit=False)
 
-    def submit(self, *args: Any, **kwargs: Any) -> Result:
+    def submit(self, /, *args: Any, **kwargs: Any) -> Result:
         """Start it, and go on: the result waits when it is read."""
         return scope().call(self, args, kwargs, submit=True)
 
-    def map(self, items: Iterable[Any], **kwargs: Any) -> list[Result]:
+    def map(self, items: Iterable[Any], /, **kwargs: Any) -> list[Result]:
         """Start it for each item, and go on; the results are in the order of the items."""
         given = items.value if isinstance(items, Result) else items
         if not isinstance(given, Iterable):

@@ -63,7 +63,7 @@ class Pipeline:
         self._channels = channels(notifications, name)
         self._tries = tries(fn)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it; returns what the function returns, with nothing in it that is still on its way."""
         outer = current.get()
         if outer is not None:
@@ -71,7 +71,12 @@ class Pipeline:
         return execute(self._plan(args, kwargs)).result()
 
     def run(
-        self, *args: Any, execution_id: str | None = None, listen: Listener | tuple[Listener, ...] = (), **kwargs: Any
+        self,
+        /,
+        *args: Any,
+        execution_id: str | None = None,
+        listen: Listener | tuple[Listener, ...] = (),
+        **kwargs: Any,
     ) -> Execution:
         """Run it, and return what became of it; a failure is not raised but told.
 

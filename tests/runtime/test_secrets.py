@@ -14,7 +14,8 @@ import pytest
 from lokki.errors import ConfigurationError
 from lokki.runtime.handler import open_handler
 from lokki.runtime.secrets import fetch
-from tests.moto_server import Asked, Relay, Reply, free_port
+from tests.listening import free_port
+from tests.moto_server import Asked, Relay, Reply
 from tests.runtime.packaged import Lines, package
 
 NEST = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:nest-AbCdEf"

@@ -19,7 +19,8 @@ from lokki.codec import SEAL_SIZE, Seal, digest, encode, read_seal
 from lokki.errors import ConfigurationError, LocationError, StoreError
 from lokki.store import S3Store, open_store
 from tests.contracts.store import HERE, KEYS, NOISE, TAG, StoreContract, taken
-from tests.moto_server import CREDENTIALS, Asked, Relay, Reply, empty, free_port, refusal
+from tests.listening import free_port
+from tests.moto_server import CREDENTIALS, Asked, Relay, Reply, empty, refusal
 
 KEY = KEYS[()]
 PACK = "birds/runs/r1/flap/items.pack"

@@ -195,7 +195,8 @@ def test_stats(typed: Typed) -> None:
         ("list --limit 0", "it takes a number of 1 or more"),
         ("list --db mysql://db/graph", "not in mysql://"),
         ("list --db nowhere.db", "Nothing is recorded yet: there is no"),
-        ("lsit", "invalid choice: 'lsit'"),
+        ("shwo", "there is no 'shwo'; did you mean 'show'?"),
+        ("zzz", "invalid choice: 'zzz'"),
         ("", "commands:"),
     ],
 )

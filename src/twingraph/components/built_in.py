@@ -95,21 +95,21 @@ class BuiltIn(BaseComponent):
         told = [each.replace(default=own[name]) if name in own else each for name, each in known.items()]
         return inspect.Signature(told, __validate_parameters__=False)  # one that is needed may follow one that is not
 
-    def run(self, *args: Any, **kwargs: Any) -> Any:
+    def run(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs and do the work, here; this is what a platform calls."""
         inputs = self._given(args, kwargs)
         self.validate_inputs(**inputs)
         return self.execute(**inputs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it where it is placed; returns a result as any component does."""
         return self._placed()(*args, **kwargs)
 
-    def submit(self, *args: Any, **kwargs: Any) -> Result:
+    def submit(self, /, *args: Any, **kwargs: Any) -> Result:
         """Start it, and go on: the result waits when it is read."""
         return self._placed().submit(*args, **kwargs)
 
-    def map(self, items: Iterable[Any], **kwargs: Any) -> list[Result]:
+    def map(self, items: Iterable[Any], /, **kwargs: Any) -> list[Result]:
         """Start it for each item, and go on; the results are in the order of the items."""
         return self._placed().map(items, **kwargs)
 

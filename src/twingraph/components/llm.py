@@ -99,6 +99,7 @@ class LLMPrompt(BuiltIn):
 
     def execute(
         self,
+        /,
         prompt: str = "",
         system: str = "",
         messages: list[dict[str, Any]] | None = None,

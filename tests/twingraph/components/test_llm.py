@@ -120,6 +120,13 @@ def test_a_prompt_is_answered(model: LanguageModel, name: str, stream: bool) -> 
     assert asked.headers["x-api-key" if asked.anthropic else "authorization"].endswith(model.key)
 
 
+def test_a_field_may_have_the_name_of_a_parameter_of_ours(model: LanguageModel) -> None:
+    llm, fields = prompt(model), {"self": "a goose", "items": 2, "args": 3, "fn": 4}
+    made = [llm(prompt="{self}{items}{args}{fn}", **fields), llm.submit(prompt="{self}", **fields)]
+    made += llm.map(["{self}, {items}"], **fields)
+    assert [each["response"] for each in made] == ["a goose234", "a goose", "a goose, 2"]
+
+
 def test_it_is_written_as_the_documentation_has_it(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", model.url)
     monkeypatch.setenv("OPENAI_API_KEY", model.key)
