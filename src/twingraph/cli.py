@@ -21,6 +21,8 @@ _COMMANDS = {
     "graph": "draw or export an execution",
     "lineage": "tell what led to a value or what it led to",
     "diff": "tell what differs between two executions",
+    "stop": "end an execution",
+    "export": "write executions for other programs",
     "stats": "tell how components do",
     "doctor": "tell what is available here, and why not",
     "keys": "make, list and revoke keys of a server",

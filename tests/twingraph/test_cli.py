@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from tests.twingraph.executions.story import Story
 from twingraph.cli import console
+from twingraph.executions import requests, schema
 from twingraph.executions.recorder import Recorder
 
 Typed = Callable[..., str]
@@ -102,6 +104,36 @@ def test_logs(typed: Typed) -> None:
     (line,) = objects(typed("logs", "latest", "--level", "warning", "--component", "load", "--json"))
     assert (line["component_id"], line["level"], line["message"]) == ("load", "warning", "slow")
     assert typed("logs", "latest", "--component", "count") == ""
+
+
+def test_export_writes_whole_executions_oldest_first(typed: Typed, capsys: pytest.CaptureFixture[str]) -> None:
+    told = objects(typed("export"))
+    assert [each["execution_id"] for each in told] == ["run-1a", "run-2b"]
+    assert told[0]["nodes"][0]["properties"]["outputs"] == {"birds": ["owl", "duck"]}
+    assert {"from": "load", "to": "count", "label": "data_flow"} in told[0]["edges"]
+    events = objects(typed("export", "birds", "--label", "team=run-2b", "--format", "openlineage"))
+    assert len({each["run"]["runId"] for each in events if each["job"]["name"] == "birds"}) == 1
+    console(["export", "nobody", "-o", "none.jsonl"])
+    assert capsys.readouterr().err == "Wrote 0 executions to none.jsonl.\n"
+    assert "nowhere/x cannot be written" in refused(capsys, "export", "-o", "nowhere/x")
+
+
+def test_stop_ends_what_a_server_was_asked_for(
+    typed: Typed, recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = recorder.repository()
+    requests.ask(graph, [requests.Asked("waits", "w", "W", {}, {})])
+    assert objects(typed("stop", "waits", "--json")) == [{"execution": "waits", "status": "stopped"}]
+    requests.ask(graph, [requests.Asked("held", "w", "W", {}, {})])
+    assert requests.claim(graph, "a server") == "held"
+    assert "'held' is asked to end, and still runs after 1 s" in refused(capsys, "stop", "held", "--wait", "1")
+    assert requests.seen(graph, {"a server"}, ["held"]) == {"held"}
+    assert "'run-1a' is completed, so it cannot be stopped" in refused(capsys, "stop", "run-1a")
+    Story(recorder, "elsewhere").begin()
+    recorder.flush()
+    with graph.engine.begin() as connection:
+        connection.execute(update(schema.executions).values(host="desk", pid=7))
+    assert refused(capsys, "stop", "elsewhere").endswith("runs as process 7 on desk: stop it there.\n")
 
 
 def test_logs_are_followed_until_the_execution_is_over(recorder: Recorder, repository_root: Path) -> None:

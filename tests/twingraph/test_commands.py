@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,7 +125,9 @@ def test_what_a_file_lacks_is_told(typed: Typed, at_home: Path) -> None:
     assert "--n" in told
 
 
-def test_an_interrupted_run_is_recorded_as_stopped(at_home: Path) -> None:
+@pytest.fixture
+def endless(at_home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run of the command that has begun and does not end by itself, as execution `e`."""
     (at_home / "report.py").write_text(FILE)
     command = [
         sys.executable,
@@ -145,12 +147,23 @@ def test_an_interrupted_run_is_recorded_as_stopped(at_home: Path) -> None:
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "begun\n"
-        running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=60)
-    assert (running.returncode, err) == (130, "Interrupted. See twingraph show e\n")
-    command[3:] = ["show", "e", "--json"]
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(shown.stdout)["status"] == "stopped"
+        yield running
+        running.kill()
+
+
+def test_an_interrupted_run_is_recorded_as_stopped(endless: subprocess.Popen[str], typed: Typed) -> None:
+    endless.send_signal(signal.SIGINT)
+    _, err = endless.communicate(timeout=60)
+    assert (endless.returncode, err) == (130, "Interrupted. See twingraph show e\n")
+    assert json.loads(typed("show", "e", "--json")[0])["status"] == "stopped"
+
+
+def test_stop_ends_what_a_process_of_this_machine_runs(endless: subprocess.Popen[str], typed: Typed) -> None:
+    while typed("show", "e")[2]:
+        pass  # it is recorded a moment after it began
+    assert typed("stop", "e") == ("", "Execution 'e' is stopped.\n", 0)
+    assert endless.wait(60) == 130
+    assert typed("stop", "e", "--json") == ('{"execution": "e", "status": "stopped"}\n', "", 0)
 
 
 def test_the_doctor_says_what_is_available(typed: Typed, at_home: Path) -> None:

@@ -6,27 +6,23 @@ import argparse
 
 from lokki.commands.shared import at_least_one
 from lokki.outcome import complain
-from twingraph.commands.shared import Command, asked, graph_options, label, local_time, moment, print_json, print_table
+from twingraph.commands.shared import (
+    Command,
+    asked,
+    filter_options,
+    filters,
+    graph_options,
+    local_time,
+    print_json,
+    print_table,
+)
 from twingraph.executions.records import Execution
 from twingraph.graphs.document import execution_document
 from twingraph.graphs.run import took
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", default="", help="only executions of this pipeline or workflow")
-    parser.add_argument("--status", default="", help="only those that are running, completed, failed or stopped")
-    parser.add_argument(
-        "--kind", default="", choices=("pipeline", "workflow", "session"), help="only those of this kind"
-    )
-    parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        type=label,
-        metavar="KEY=VALUE",
-        help="only those with it; may be repeated",
-    )
-    parser.add_argument("--since", type=moment, metavar="WHEN", help="only those that began after it: 2h, 7d or a date")
+    filter_options(parser)
     parser.add_argument("--limit", type=at_least_one, default=20, metavar="N", help="at most so many; default: 20")
     parser.add_argument(
         "--page", type=at_least_one, default=1, metavar="N", help="which so many; default: the newest, 1"
@@ -36,15 +32,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     with asked(options) as graph:
-        page = graph.executions(
-            name=options.name,
-            status=options.status,
-            kind=options.kind,
-            labels=dict(options.label),
-            since=options.since,
-            limit=options.limit,
-            offset=(options.page - 1) * options.limit,
-        )
+        page = graph.executions(**filters(options), limit=options.limit, offset=(options.page - 1) * options.limit)
         counts = graph.repository.progress([each.id for each in page.executions])
     if options.json:
         for each in page.executions:

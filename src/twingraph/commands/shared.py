@@ -37,11 +37,16 @@ class Command(NamedTuple):
 
 
 def graph_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every command that asks the graph takes."""
+    """Add what every command that asks the graph takes, and prints what it is told."""
+    database_option(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def database_option(parser: argparse.ArgumentParser) -> None:
+    """Add which graph is asked."""
     parser.add_argument(
         "--db", metavar="URL", help="the graph to ask; default: TWINGRAPH_DB, else the one of TWINGRAPH_HOME"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def asked(options: argparse.Namespace) -> ExecutionGraph:
@@ -56,6 +61,30 @@ def asked(options: argparse.Namespace) -> ExecutionGraph:
     if path != settings.database and not os.path.exists(path):
         raise GraphError(f"Nothing is recorded yet: there is no {path}.")
     return ExecutionGraph(Recorder(settings.database, settings.home if not options.db else None).repository())
+
+
+def filter_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which executions."""
+    parser.add_argument("name", nargs="?", default="", help="only executions of this pipeline or workflow")
+    parser.add_argument("--status", default="", help="only those that are running, completed, failed or stopped")
+    parser.add_argument(
+        "--kind", default="", choices=("pipeline", "workflow", "session"), help="only those of this kind"
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=label,
+        metavar="KEY=VALUE",
+        help="only those with it; may be repeated",
+    )
+    parser.add_argument("--since", type=moment, metavar="WHEN", help="only those that began after it: 2h, 7d or a date")
+
+
+def filters(options: argparse.Namespace) -> dict[str, Any]:
+    """Which executions these options say, as the graph is asked for them."""
+    named = {each: getattr(options, each) for each in ("name", "status", "kind", "since")}
+    return {**named, "labels": dict(options.label)}
 
 
 def print_json(value: Any) -> None:
