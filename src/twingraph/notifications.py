@@ -121,7 +121,7 @@ class Notifier:
                 self._tell("on_start", event.run)
             case NodeRetried():
                 self._tell("on_retry", event.run, node=event.node, attempt=event.attempt, error=event.error)
-            case NodeFailed():
+            case NodeFailed(status="failed"):
                 self._failed.append(event.node)
             case ExecutionFinished():
                 self._ended(event)

@@ -41,7 +41,7 @@ class Execution:
         status: "completed", "failed" or "stopped".
         outputs: what the pipeline returned.
         error: what it raised, where it failed.
-        failed_nodes: how many of its calls failed, and how many were skipped because of that.
+        failed_nodes: how many of its calls failed, without those that were skipped because of that, or stopped.
         seconds: how long it took.
         node_outputs: of a workflow, what each node gave.
     """
@@ -207,7 +207,7 @@ class _Failures:
         self.count = 0
 
     def __call__(self, event: Event) -> None:
-        self.count += isinstance(event, NodeFailed)
+        self.count += isinstance(event, NodeFailed) and event.status == "failed"
 
 
 def execute(plan: Plan, id: str | None = None) -> Execution:  # noqa: A002 - it is the execution's

@@ -188,6 +188,8 @@ class Progress(Body):
     completed_nodes: int = 0
     running_nodes: int = 0
     failed_nodes: int = 0
+    skipped_nodes: int = 0
+    stopped_nodes: int = 0
 
 
 class Failure(Body):

@@ -123,6 +123,6 @@ def test_the_message_of_the_page_subscribes(server: Served) -> None:
         socket.send(json.dumps({**sent, "execution_id": ran}))
         first, second = json.loads(socket.recv()), json.loads(socket.recv())
     assert (first["event"], first["data"]["status"]) == ("execution:update", "completed")
-    assert first["data"]["progress"] == {"total_nodes": 1, "completed_nodes": 1, "running_nodes": 0, "failed_nodes": 0}
+    assert first["data"]["progress"].items() >= {"total_nodes": 1, "completed_nodes": 1, "failed_nodes": 0}.items()
     assert (second["event"], second["data"]["node_id"]) == ("node:status", "node-1")
     assert second["data"]["outputs"] == {"rows": [0, 1, 2, 3, 4]}

@@ -6,6 +6,7 @@ Values, labels and the like are the JSON that is kept; `snapshot.readable` and `
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 WAITING = ("pending", "running", "retrying")
@@ -13,8 +14,22 @@ WAITING = ("pending", "running", "retrying")
 OVER = ("completed", "failed", "stopped")
 """The states of an execution that is over."""
 
+_COUNTED = {
+    "completed_nodes": ("completed", "cached"),
+    "running_nodes": ("running", "retrying"),
+    "failed_nodes": ("failed",),
+    "skipped_nodes": ("skipped",),
+    "stopped_nodes": ("stopped",),
+}
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """Levels of a line of the log by name, as in `logging`."""
+
+
+def progress(counts: Mapping[str, int]) -> dict[str, int]:
+    """How far an execution is, from how many nodes of each status it has."""
+    told = {name: sum(counts.get(each, 0) for each in statuses) for name, statuses in _COUNTED.items()}
+    return {"total_nodes": sum(counts.values()), **told}
 
 
 class Execution(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twingraph.executions.records import progress
+
 _NODES = [
     {"id": "load", "type": "component", "component": "load_data", "config": {}},
     {"id": "process", "type": "component", "component": "process_data", "config": {"threshold": 0.5}},
@@ -45,7 +47,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "started_at": "2026-01-15T15:00:00Z",
         "completed_at": "2026-01-15T15:05:23Z",
         "duration": 323.0,
-        "progress": {"total_nodes": 2, "completed_nodes": 2, "running_nodes": 0, "failed_nodes": 0},
+        "progress": progress({"completed": 2}),
         "outputs": {"processed_records": 15420},
         "success": True,
     },

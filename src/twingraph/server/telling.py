@@ -16,7 +16,7 @@ from typing import Any
 from twingraph.events import Event
 from twingraph.executions.changes import Change
 from twingraph.executions.recorder import Recorder
-from twingraph.executions.records import level_of
+from twingraph.executions.records import level_of, progress
 from twingraph.executions.snapshot import readable
 from twingraph.graphs.run import instant
 from twingraph.server.channel import Channel, Message
@@ -29,13 +29,6 @@ _TOGETHER = 0.1  # seconds that lines of the log wait for each other, where noth
 _MOST_LINES = 200  # that are told at a time
 _ROOM = 6_000  # characters of lines in a message; PostgreSQL hands on 8,000 bytes
 _PATIENCE = 10.0
-_COUNTED = {"completed": "completed_nodes", "cached": "completed_nodes", "running": "running_nodes"}
-_COUNTED |= {
-    "retrying": "running_nodes",
-    "failed": "failed_nodes",
-    "skipped": "failed_nodes",
-    "stopped": "failed_nodes",
-}
 
 
 class Telling:
@@ -126,17 +119,12 @@ class Telling:
     def _update(self) -> Message:
         return {
             "event": "execution:update",
-            "data": {"execution_id": self._execution, "status": self._status, "progress": counted(self._nodes)},
+            "data": {
+                "execution_id": self._execution,
+                "status": self._status,
+                "progress": progress(Counter(self._nodes.values())),
+            },
         }
-
-
-def counted(nodes: dict[str, str]) -> dict[str, int]:
-    """How far an execution is, from the status of each of its nodes."""
-    progress = {"total_nodes": len(nodes), "completed_nodes": 0, "running_nodes": 0, "failed_nodes": 0}
-    for status, count in Counter(nodes.values()).items():
-        if status in _COUNTED:
-            progress[_COUNTED[status]] += count
-    return progress
 
 
 def _node(execution: str, made: Change) -> list[Message]:

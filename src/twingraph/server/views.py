@@ -8,7 +8,7 @@ from typing import Any
 
 from twingraph import wire
 from twingraph.executions import definitions, requests
-from twingraph.executions.records import Execution, Node
+from twingraph.executions.records import Execution, Node, progress
 from twingraph.executions.snapshot import readable
 from twingraph.executions.statistics import Statistics
 
@@ -59,12 +59,7 @@ def execution_of(
 
 def progress_of(counts: Mapping[str, int]) -> wire.Progress:
     """How far an execution is, from how many nodes of each status it has."""
-    return wire.Progress(
-        total_nodes=sum(counts.values()),
-        completed_nodes=counts.get("completed", 0) + counts.get("cached", 0),
-        running_nodes=counts.get("running", 0) + counts.get("retrying", 0),
-        failed_nodes=sum(counts.get(each, 0) for each in ("failed", "skipped", "stopped")),
-    )
+    return wire.Progress(**progress(counts))
 
 
 def metrics_of(component: str, made: Statistics) -> wire.ComponentMetrics:
