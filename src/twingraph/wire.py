@@ -5,10 +5,12 @@ Times are ISO 8601 in UTC with a `Z`, durations are seconds. A node's `id` is th
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, overload
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from twingraph.fields import Time, refuse_strangers
 
 API_VERSION = "2.0.0"
 MEDIA_TYPE = "application/vnd.twingraph.v2+json"
@@ -19,27 +21,6 @@ Level = Literal["debug", "info", "warning", "error"]
 WorkflowStatus = Literal["active", "draft", "archived"]
 OVER: tuple[ExecutionStatus, ...] = ("completed", "failed", "stopped")
 """The states of an execution that is over."""
-
-
-@overload
-def utc(seconds: float) -> datetime: ...
-@overload
-def utc(seconds: None) -> None: ...
-def utc(seconds: float | None) -> datetime | None:
-    """Seconds since 1970 as a time."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def with_zone(moment: datetime) -> datetime:
-    """The time; one that does not say where is in UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-def _told(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-Time = Annotated[datetime, AfterValidator(with_zone), PlainSerializer(_told, return_type=str)]
 
 
 class Body(BaseModel):
@@ -58,6 +39,26 @@ class Open(Body):
     """A body that keeps what else is said in it."""
 
     model_config = ConfigDict(populate_by_name=True, extra="allow")
+
+
+class Asked(Body):
+    """What a client sends: a field that it does not have is refused, with the one that may be meant.
+
+    `belongs` says of fields that stand in another one which that is; `told` are those of an answer that are left aside
+    when they come back.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid")
+    belongs: ClassVar[Mapping[str, str]] = {}
+    told: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        refuse_strangers(cls.__name__, data, [*cls.model_fields, *cls.told], cls.belongs)
+        return {name: each for name, each in data.items() if name not in cls.told}
 
 
 # ---- Workflows
@@ -96,7 +97,7 @@ class Metadata(Open):
     tags: list[str] = Field(default=[], max_length=100)
 
 
-class Shipped(Body):
+class Shipped(Asked):
     """Components of a client, sent with the workflow that calls for them, as `twingraph.shipping` writes them."""
 
     python: str
@@ -104,14 +105,27 @@ class Shipped(Body):
     definitions: list[dict[str, Any]] = []
 
 
-class WorkflowBody(Body):
-    """A workflow as it is stored."""
+class WorkflowBody(Asked):
+    """A workflow as it is stored.
+
+    What an answer says besides may come back: `tags` hold where the metadata has none, an `id` must be that of the
+    path, and the rest is left aside.
+    """
+
+    belongs: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("nodes", "edges"), "definition"),
+        **dict.fromkeys(("description", "schedule", "timezone", "misfire", "resume", "inputs"), "metadata"),
+        **dict.fromkeys(("max_parallel", "timeout", "error_handler", "error_config", "notifications"), "metadata"),
+    }
+    told: ClassVar[tuple[str, ...]] = ("created_at", "updated_at", "version", "executions", "success_rate", "warnings")
 
     name: str = Field(min_length=1, max_length=200)
     definition: Definition = Definition()
     metadata: Metadata = Metadata()
     status: WorkflowStatus | None = None
     code: Shipped | None = None
+    id: str | None = None
+    tags: list[str] | None = Field(default=None, max_length=100)
 
 
 class WorkflowSummary(Body):
@@ -166,14 +180,14 @@ class Deleted(Body):
 # ---- Executions
 
 
-class ExecutionConfig(Body):
+class ExecutionConfig(Asked):
     """How one execution differs from what its workflow says."""
 
     max_parallel: int | None = Field(default=None, ge=1, le=10_000)
     timeout: float | None = Field(default=None, ge=0, le=1_000_000_000)
 
 
-class ExecutionBody(Body):
+class ExecutionBody(Asked):
     """An execution that is asked for."""
 
     workflow_id: str = Field(min_length=1)
@@ -336,13 +350,13 @@ class Components(Body):
 # ---- Bulk
 
 
-class BulkExecutions(Body):
+class BulkExecutions(Asked):
     """Several executions that are asked for at once."""
 
     executions: list[ExecutionBody] = Field(min_length=1, max_length=1_000)
 
 
-class BulkIds(Body):
+class BulkIds(Asked):
     """Several things that are named at once."""
 
     ids: list[str] = Field(min_length=1, max_length=1_000)

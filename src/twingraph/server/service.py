@@ -20,11 +20,15 @@ from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
 from twingraph.executions.repository import Repository
 from twingraph.executions.statistics import statistics
+from twingraph.fields import utc
 from twingraph.graphs.written import written
 from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
+from twingraph.server.spelling import misspelt
 from twingraph.server.timing import timing, told
 from twingraph.server.views import OVER, execution_of, metrics_of, summary_of
+
+Json = Mapping[str, Any]
 
 
 class Launcher(Protocol):
@@ -78,19 +82,21 @@ class Service:
         """Store a workflow; returns it, and whether it is new."""
         definition = body.definition.model_dump(exclude_none=True)
         _check(definition)
-        about = {**body.definition.metadata, **body.metadata.model_dump()}
+        if body.id not in (None, id):
+            hint = f"PUT /api/workflows/{body.id} stores it under that id."
+            raise Problem(422, "id_differs", f"The id {body.id!r} in the body is not that of the path.", hint)
+        about = _about(body)
         try:
             timing(about, body.name)
         except ComponentError as error:
             raise Problem(422, "schedule_not_valid", str(error)) from None
-        tags = body.metadata.tags or list(about.get("tags") or [])
         put = definitions.put(
             self.graph,
             _slug(body.name) if id is None else id,
             name=body.name,
             definition=definition,
             metadata=about,
-            tags=[str(each) for each in tags],
+            tags=about["tags"],
             status=body.status or "active",
             code=body.code.model_dump_json() if body.code else None,
             expected=expected,
@@ -133,10 +139,12 @@ class Service:
             version=stored.version,
             executions=record.executions,
             success_rate=record.success_rate,
-            warnings=self.launcher.catalog.problems(definition, code.get("components", ()))
-            if not stored.origin
-            else [],
+            warnings=[] if stored.origin else self._problems(stored, definition, code),
         )
+
+    def _problems(self, stored: definitions.Stored, definition: Json, code: Json) -> list[str]:
+        known = self.launcher.catalog.problems(definition, code.get("components", ()))
+        return [*known, *misspelt(definition, json.loads(stored.metadata or "{}"))]
 
     # ---- Executions
 
@@ -261,7 +269,7 @@ class Service:
         more = found[limit - 1].key if len(found) > limit else None
         made = [
             wire.LogLine(
-                timestamp=wire.utc(each.at), level=each.level, component_id=each.node_id, message=each.message,
+                timestamp=utc(each.at), level=each.level, component_id=each.node_id, message=each.message,
                 attempt=each.attempt,
             )
             for each in lines
@@ -322,6 +330,18 @@ def _check(definition: Mapping[str, Any]) -> None:
         raise Problem(422, "circle", f"Nodes {told} wait for each other in a circle.", "Remove one of the edges.")
 
 
+def _about(body: wire.WorkflowBody) -> dict[str, Any]:
+    """What is said about a workflow: in its metadata, else beside it, else inside of its definition."""
+    about = {"description": "", "tags": [], **body.definition.metadata}
+    if body.tags is not None:
+        about["tags"] = body.tags
+    about |= body.metadata.model_dump(exclude_unset=True)
+    tags = about["tags"] or []
+    if not isinstance(tags, list):
+        raise Problem(422, "tags_not_valid", f"tags is a list of texts, not {tags!r:.80}.")
+    return {**about, "tags": [str(each) for each in tags]}
+
+
 def _slug(name: str) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')[:40] or 'workflow'}-{secrets.token_hex(4)}"
 
@@ -333,6 +353,6 @@ def begun(asked: requests.Asked) -> wire.Execution:
         workflow_id=asked.workflow_id,
         name=asked.name,
         status="pending",
-        started_at=wire.utc(time.time()),
+        started_at=utc(time.time()),
         rerun_of=asked.rerun_of or None,
     )

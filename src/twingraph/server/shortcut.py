@@ -12,6 +12,7 @@ from typing import Any
 from twingraph import wire
 from twingraph.errors import TwinGraphError
 from twingraph.executions.near import Near
+from twingraph.fields import utc
 from twingraph.server.bodies import read
 from twingraph.server.callers import Caller
 from twingraph.server.door import App, Message, Receive, Scope, Send
@@ -94,7 +95,7 @@ def _glance(near: Near, name: str) -> wire.Execution | None:
         workflow_id=found.workflow_id,
         name=found.name,
         status=found.status,  # type: ignore[arg-type]  # the graph knows these words only
-        started_at=wire.utc(found.started_at),
+        started_at=utc(found.started_at),
         progress=progress_of(near.progress(name) if found.host else {}),  # which it has from its beginning on
         rerun_of=found.rerun_of or None,
     )

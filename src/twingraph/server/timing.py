@@ -13,6 +13,7 @@ from twingraph import wire
 from twingraph.errors import ComponentError
 from twingraph.executions.definitions import Stored
 from twingraph.executions.fires import Fire
+from twingraph.fields import utc
 from twingraph.schedules import Cron, cron
 
 _SHOWN = 5
@@ -74,8 +75,8 @@ def told(stored: Stored, last: Fire | None, now: float) -> wire.Schedule | None:
         schedule=when.cron.expression,
         timezone=str(when.zone),
         misfire=when.misfire,
-        next=[wire.utc(each) for each in when.after(now, _SHOWN)],
-        last=None if last is None else wire.utc(last.due_at),
+        next=[utc(each) for each in when.after(now, _SHOWN)],
+        last=None if last is None else utc(last.due_at),
         last_outcome=None if last is None else last.outcome,
         last_execution_id=(last.execution_id or None) if last else None,
     )

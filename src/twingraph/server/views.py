@@ -11,6 +11,7 @@ from twingraph.executions import definitions, requests
 from twingraph.executions.records import Execution, Node, progress
 from twingraph.executions.snapshot import readable
 from twingraph.executions.statistics import Statistics
+from twingraph.fields import utc
 
 OVER = ("completed", "failed", "stopped")
 """The states of an execution that is over."""
@@ -23,8 +24,8 @@ def summary_of(stored: definitions.Stored) -> wire.WorkflowSummary:
     return wire.WorkflowSummary(
         id=stored.id,
         name=stored.name,
-        created_at=wire.utc(stored.created_at),
-        updated_at=wire.utc(stored.updated_at),
+        created_at=utc(stored.created_at),
+        updated_at=utc(stored.updated_at),
         status=stored.status,  # type: ignore[arg-type]  # what is stored was checked
         tags=json.loads(stored.tags or "[]"),
     )
@@ -45,8 +46,8 @@ def execution_of(
         workflow_id=request.workflow_id if request else None,
         name=recorded.name,
         status=recorded.status,  # type: ignore[arg-type]  # the graph knows these words only
-        started_at=wire.utc(recorded.started_at),
-        completed_at=wire.utc(recorded.finished_at),
+        started_at=utc(recorded.started_at),
+        completed_at=utc(recorded.finished_at),
         duration=recorded.duration,
         progress=progress_of(counts),
         outputs=_outputs(recorded) if over else None,

@@ -76,6 +76,60 @@ def test_a_draft_is_stored_with_warnings(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "where", "words"),
+    [
+        ("workflows", {"name": "W", "nodes": []}, "nodes", '\'definition\': {"definition": {"nodes": ...}}'),
+        ("workflows/w", {"name": "W", "schedule": "@daily"}, "schedule", "belongs inside 'metadata'"),
+        ("workflows/w", {"name": "W", "metdata": {}}, "metdata", "did you mean 'metadata'?"),
+        ("executions", {"workflow_id": "w", "input": {}}, "input", "did you mean 'inputs'?"),
+        ("executions", {"workflow_id": "w", "config": {"timeot": 2}}, "timeot", "did you mean 'timeout'?"),
+        ("bulk/executions/stop", {"ids": ["x"], "why": ""}, "why", "there are ids."),
+        ("executions/x/rerun?form=node-1", None, "form", "did you mean 'from'?"),
+    ],
+)
+def test_a_field_that_there_is_not_is_refused(
+    client: TestClient, path: str, body: dict[str, Any] | None, where: str, words: str
+) -> None:
+    client.put("/api/workflows/w", json=WORKFLOW)
+    answer = client.post(f"/api/{path}", json=body)
+    assert answer.status_code == 422
+    [told] = answer.json()["detail"]
+    assert told["loc"][-1] == where
+    assert words in told["msg"]
+    assert (client.get("/api/workflows").json()["total"], client.get("/api/executions").json()["total"]) == (1, 0)
+
+
+def test_what_nothing_reads_is_kept_and_told_where_it_is_nearly_a_word(client: TestClient) -> None:
+    nodes = [{"id": "a", "component": "load_data", "confg": {"n": 3}, "position": {"x": 1}}]
+    metadata = {"shedule": "@daily", "owner": "ann"}
+    made = client.put("/api/workflows/w", json={"name": "W", "definition": {"nodes": nodes}, "metadata": metadata})
+    assert made.json()["warnings"] == [
+        "metadata has 'shedule', which nothing reads; did you mean 'schedule'?",
+        "Node 'a' has 'confg', which nothing reads; did you mean 'config'?",
+    ]
+    assert made.json()["definition"]["nodes"][0]["position"] == {"x": 1}
+
+
+def test_what_was_read_may_be_stored_again(client: TestClient) -> None:
+    client.put("/api/workflows/w", json={**WORKFLOW, "metadata": {**WORKFLOW["metadata"], "owner": "ann"}})
+    read = client.get("/api/workflows/w").json()
+    again = client.put("/api/workflows/w", json=read).json()
+    for name in ("name", "definition", "tags", "status"):
+        assert again[name] == read[name]
+    assert client.put("/api/workflows/w", json={**read, "tags": ["new"]}).json()["tags"] == ["new"]
+    for path in ("/api/workflows", "/api/workflows/v"):
+        other = client.post(path, json=read)
+        assert (other.status_code, other.json()["code"]) == (422, "id_differs")
+
+
+def test_a_body_says_that_it_is_json(client: TestClient) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/api/workflows", content=b'{"name": "W"}', headers=form)
+    assert (answer.status_code, answer.json()["code"]) == (422, "not_json")
+    assert "application/json" in answer.json()["hint"]
+
+
+@pytest.mark.parametrize(
     ("definition", "code"),
     [
         ({"nodes": [{"id": "a"}, {"id": "a"}]}, "duplicate_node"),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from twingraph import wire
+from twingraph.fields import with_zone
 from twingraph.server.bodies import Route
 from twingraph.server.callers import Caller
 from twingraph.server.context import Cases, Idempotency, caller, context, needs, said
@@ -122,4 +123,4 @@ def _told(execution: wire.Execution, status: int = 200, headers: Mapping[str, st
 
 
 def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else wire.with_zone(moment).timestamp()
+    return None if moment is None else with_zone(moment).timestamp()

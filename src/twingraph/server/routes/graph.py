@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from twingraph import wire
+from twingraph.server.bodies import Route
 from twingraph.server.context import Cases, context, needs, said
 
-router = APIRouter(tags=["monitoring"])
+router = APIRouter(tags=["monitoring"], route_class=Route)
 
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "description": "There is none such."}}
 
