@@ -22,12 +22,14 @@ from twingraph.events import Event, NodeFailed, NodeFinished, NodeLogged, NodeRe
 from twingraph.lineage import Tracker, content_hash
 from twingraph.placed import Placed, unheard
 from twingraph.platforms.base import platform, run
-from twingraph.results import Outputs, Result, outputs, value_of
+from twingraph.results import Outputs, Result, outputs
 from twingraph.retries import Retries
+from twingraph.returned import form_of, remade
 from twingraph.revealing import refers, revealed, travelling
 
 if TYPE_CHECKING:
     from twingraph.decorators import Component
+    from twingraph.executions.records import Kept
 
 leave_out(os.path.dirname(os.path.abspath(__file__)))
 
@@ -45,7 +47,7 @@ class Around(Protocol):
     contents: dict[str, str]
     listened: bool
     keep: bool
-    repeat: Callable[[str, str, str], Mapping[str, Any] | None] | None
+    repeat: Callable[[str, str, str], Kept | None] | None
 
     def tell(self, event: Event) -> None:
         """Tell the listeners."""
@@ -53,8 +55,8 @@ class Around(Protocol):
     def made_of(self, hash: str, content: str) -> None:  # noqa: A002 - it is one
         """Take note of a call's content hash, for those that follow it."""
 
-    def recall(self, content: str, seconds: float | None) -> Mapping[str, Any] | None:
-        """The recorded outputs of a call with this content hash that is not older than so many seconds."""
+    def recall(self, content: str, seconds: float | None) -> Kept | None:
+        """What is recorded of a call with this content hash that is not older than so many seconds."""
 
 
 class Call:
@@ -170,7 +172,7 @@ class Call:
         content, sure = self._started(args, kwargs)
         recalled = self._recalled(content, sure)
         if recalled is not None:
-            self._done(value_of(recalled), Outputs(recalled), 0.0, "cached")
+            self._done(*recalled, 0.0, "cached")
             return
         if refers(args, kwargs):
             args, kwargs = revealed(args, kwargs)
@@ -180,14 +182,18 @@ class Call:
         value = invoke(invocation, {}, (), self)
         self._done(value, outputs(value), time.perf_counter() - started, "completed")
 
-    def _recalled(self, content: str, sure: bool) -> Mapping[str, Any] | None:
-        """What a call like this gave before, where that is to be used again."""
+    def _recalled(self, content: str, sure: bool) -> tuple[Any, Outputs] | None:
+        """What a call like this returned before, and its outputs, where that is to be used again."""
         around, cache = self.around, self.component.cache
-        if around.repeat is not None:
-            given = around.repeat(self.node, self.within, content)
-            if given is not None:
-                return given
-        return around.recall(content, cache.ttl) if cache is not None and sure else None
+        kept = around.repeat(self.node, self.within, content) if around.repeat is not None else None
+        if kept is None and cache is not None and sure:
+            kept = around.recall(content, cache.ttl)
+        if kept is None:
+            return None
+        try:
+            return remade(kept.form, kept.outputs), Outputs(kept.outputs)
+        except ValueError:  # its class is not here any more
+            return None
 
     def filled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, with values in place of results; a result that failed is an `UpstreamFailedError`."""
@@ -282,6 +288,7 @@ class Call:
                 reused,
                 hash=self.hash,
                 outputs=given,
+                form=form_of(value, given),
                 usage=self._usage if reused else {**self._usage, **self.component.usage_of(given)},
                 at=time.time(),
             )

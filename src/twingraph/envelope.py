@@ -105,7 +105,11 @@ def worker_source() -> str:
 
 def _known(reference: dict[str, Any]) -> Any:
     """A class that an answer names; None where there is none of this name here."""
-    module, qualname = reference["$import"][:2]
+    return known_class(*reference["$import"][:2])
+
+
+def known_class(module: str, qualname: str) -> type | None:
+    """The class of this name; None where there is none here."""
     try:
         found: Any = importlib.import_module(module)
         for part in qualname.split("."):

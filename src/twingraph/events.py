@@ -92,13 +92,15 @@ class NodeLogged:
 class NodeFinished(StepFinished):
     """A call is done; `reused` says that a recorded result was taken. `usage` has what it used, where that is known.
 
-    In `usage`: `cpu_seconds`, `peak_memory_bytes`, and what the component says (`BaseComponent.usage_of`).
+    In `usage`: `cpu_seconds`, `peak_memory_bytes`, and what the component says (`BaseComponent.usage_of`). `form` says
+    what is to be made of the outputs to have what the component returned (`twingraph.returned`).
     """
 
     hash: str = ""
     outputs: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     at: float = 0.0
+    form: str = ""
 
 
 @frozen

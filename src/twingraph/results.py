@@ -70,11 +70,6 @@ def outputs(value: Any) -> Outputs:
     return Outputs(result=value)
 
 
-def value_of(given: Mapping[str, Any]) -> Any:
-    """What a function may have returned to give these outputs."""
-    return given["result"] if set(given) == {"result"} else Outputs(given)
-
-
 class Waited(Protocol):
     """Who knows when a call is over."""
 

@@ -29,6 +29,7 @@ from twingraph.slots import Slots, held
 
 if TYPE_CHECKING:
     from twingraph.decorators import Component
+    from twingraph.executions.records import Kept
 
 _MOST_THREADS = 10_000
 _MOST_CONTENTS = 100_000  # calls whose content hash is known to those that follow them
@@ -49,12 +50,12 @@ class Handling(Protocol):
         """Hear of a call that failed outside of any `try:`; once."""
 
 
-Recall = Callable[[str, float | None], Mapping[str, Any] | None]
-Repeat = Callable[[str, str, str], Mapping[str, Any] | None]
+Recall = Callable[[str, float | None], "Kept | None"]
+Repeat = Callable[[str, str, str], "Kept | None"]
 """What a node gave in the execution that is repeated: its id, the node that it is within, its content hash."""
 
 
-def nothing_recalled(_content: str, _seconds: float | None) -> Mapping[str, Any] | None:
+def nothing_recalled(_content: str, _seconds: float | None) -> Kept | None:
     """The cache of an execution that is not recorded."""
     return None
 

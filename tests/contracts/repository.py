@@ -18,6 +18,7 @@ from tests.twingraph.executions.story import NOON, Story, hash_of
 from twingraph.errors import GraphError
 from twingraph.executions.lineage import lineage
 from twingraph.executions.recorder import Recorder
+from twingraph.executions.records import Kept
 from twingraph.executions.repository import Repository
 from twingraph.questions import ExecutionGraph
 
@@ -154,7 +155,7 @@ class RepositoryContract:
         Story(recorder, "run-1", at=NOON).begin().whole("flap", keep=True, outputs={"old": True})
         Story(recorder, "run-2", at=NOON + 100).begin().whole("flap", keep=True, outputs=values)
         Story(recorder, "run-3", at=NOON + 200).begin().start("flap").fail("flap")
-        assert recorder.recall(content) == values  # though nobody has waited for it to be written
+        assert recorder.recall(content) == Kept(values, "")  # though nobody has waited for it to be written
         assert recorder.recall(content, ttl=60) is None
 
     def test_secrets_are_neither_kept_nor_recalled(self, recorder: Recorder, graph: Repository) -> None:

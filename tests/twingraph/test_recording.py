@@ -6,16 +6,19 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
 from twingraph import BaseComponent, Workflow, component, pipeline
 from twingraph.executions.recorder import open_recorder
 from twingraph.executions.repository import Repository
+from twingraph.results import Outputs
 
 ran: list[Any] = []
 
@@ -122,6 +125,72 @@ def test_results_are_recorded_as_what_they_gave(graph: Repository) -> None:
         "rows": [1, 2, 3],
         "source": "here",
     }
+
+
+class Pair(NamedTuple):
+    left: int
+    right: list[int]
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    y: tuple[int, ...] = ()
+
+
+@dataclass
+class Growing:
+    x: int
+
+    def __post_init__(self) -> None:
+        self.apart = [self.x]
+
+
+Made: Any = namedtuple("elsewhere", ["left", "right"])  # which cannot be found by its name
+VALUES: dict[str, Any] = {
+    "tuple": Pair(1, [2]),
+    "made": Made(1, [2]),
+    "point": Point(1, (2,)),
+    "result": {"result": 3},
+    "ordered": OrderedDict(b=1, a=2),
+    "filled": defaultdict(list, a=[1]),
+    "nothing": {},
+    "numbers": {1: "one"},
+    "outputs": Outputs(a=1),
+}
+
+
+@component(cache=True)
+def given(name: str) -> Any:
+    ran.append(name)
+    return VALUES[name]
+
+
+@component
+def told(value: Any) -> Any:
+    return [type(value).__name__, value]
+
+
+def test_a_cached_result_is_what_the_call_returned(graph: Repository) -> None:
+    for name, value in VALUES.items():
+        first, second = (pipeline(name="giving")(given)(name) for _ in range(2))
+        assert (first.value, second.status, second.value) == (value, "cached", value)
+        assert (first.outputs, repr(first.value)) == (second.outputs, repr(value))
+        if name != "filled":  # what fills it is not known from what is in it
+            assert told(second)["result"] == [type(value).__name__, value]
+    assert ran == list(VALUES)
+
+
+def test_what_cannot_be_had_again_from_its_fields_is_run_again(graph: Repository) -> None:
+    @dataclass
+    class Here:
+        x: int
+
+    for value in (Here(1), Growing(1)):
+        VALUES["odd"] = value
+        made = [pipeline(name="giving")(given)("odd") for _ in range(2)]
+        assert [(each.status, each.value) for each in made] == [("completed", value)] * 2
+    del VALUES["odd"]
 
 
 def test_changed_code_is_run_again(graph: Repository) -> None:

@@ -118,6 +118,8 @@ def _finished(event: NodeFinished, kept: bool) -> Change:
         "outputs": taken.text,
         "reusable": taken.whole,
     }
+    if event.form:
+        columns["form"] = event.form
     if event.usage:
         columns["usage"] = _json(event.usage)
         columns["cpu_seconds"] = event.usage.get("cpu_seconds")

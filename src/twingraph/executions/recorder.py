@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from twingraph.executions.changes import Batch, Change, change
 from twingraph.executions.forks import importing
 from twingraph.executions.interrupted import mark_interrupted
 from twingraph.executions.objects import Objects
+from twingraph.executions.records import Kept
 from twingraph.executions.snapshot import restored
 from twingraph.executions.telling import named, reason
 from twingraph.settings import load_settings
@@ -130,8 +130,8 @@ class Recorder:
         if repository is not None:
             repository.close()
 
-    def recall(self, content_hash: str, ttl: float | None = None) -> Mapping[str, Any] | None:
-        """The outputs of the newest call with this content that is done, at most `ttl` seconds ago; None without one.
+    def recall(self, content_hash: str, ttl: float | None = None) -> Kept | None:
+        """What is kept of the newest call with this content that is done, at most `ttl` seconds ago; None without one.
 
         So are outputs that were not kept whole, are secret or cannot be read here.
         """
@@ -139,7 +139,7 @@ class Recorder:
         try:
             since = 0.0 if ttl is None else time.time() - ttl
             found = self.repository().newest(content_hash, since)
-            return None if found is None else restored(found.outputs, self.load)
+            return None if found is None else Kept(restored(found.outputs, self.load), found.form)
         except (LokkiError, ValueError, TypeError) as error:
             _log.debug("What was recorded for %s cannot be used: %s", content_hash, error)
             return None

@@ -94,6 +94,14 @@ class Node(NamedTuple):
     peak_memory_bytes: float | None
     usage: str
     resources: str
+    form: str
+
+
+class Kept(NamedTuple):
+    """Outputs of a call that are used again, and the form of what it returned (`twingraph.returned`)."""
+
+    outputs: dict[str, Any]
+    form: str
 
 
 class Edge(NamedTuple):

@@ -7,10 +7,10 @@ by its id. A call that a pipeline made, or a map, is known by its content: ids o
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twingraph.executions.records import Node
+from twingraph.executions.records import Kept, Node
 from twingraph.executions.repository import Repository
 from twingraph.executions.snapshot import restored
 
@@ -24,8 +24,8 @@ class Repeated:
         self, graph: Repository, load: Callable[[str], Any], execution: str, start: Sequence[str], by_id: bool
     ) -> None:
         self._load = load
-        self._by_id: dict[str, str] = {}
-        self._by_content: dict[str, deque[str]] = defaultdict(deque)
+        self._by_id: dict[str, Node] = {}
+        self._by_content: dict[str, deque[Node]] = defaultdict(deque)
         nodes = graph.nodes(execution)
         anew = _anew(nodes, [(each.parent, each.child) for each in graph.edges(execution)], start)
         contents = {each.content_hash for each in nodes if each.node_id in anew and each.node_id in start}
@@ -33,11 +33,11 @@ class Repeated:
             if each.status not in _DONE or not each.reusable or each.node_id in anew:
                 continue
             if by_id and not each.within:
-                self._by_id[each.node_id] = each.outputs
+                self._by_id[each.node_id] = each
             elif each.content_hash not in contents:
-                self._by_content[each.content_hash].append(each.outputs)
+                self._by_content[each.content_hash].append(each)
 
-    def __call__(self, node: str, within: str, content: str) -> Mapping[str, Any] | None:
+    def __call__(self, node: str, within: str, content: str) -> Kept | None:
         """What a node gave then, where that is used again."""
         held = None if within else self._by_id.get(node)
         if held is None and self._by_content.get(content):
@@ -46,7 +46,7 @@ class Repeated:
         if held is None:
             return None
         try:
-            return restored(held, self._load)
+            return Kept(restored(held.outputs, self._load), held.form)
         except Exception:  # noqa: BLE001 - values are made by their own types; what cannot be had again is run again
             return None
 

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, Integ
 from sqlalchemy import Text as AnyText
 from sqlalchemy.types import TypeDecorator
 
-VERSION = "0003"
+VERSION = "0004"
 """The revision in `migrations` that the tables here are the result of."""
 
 
@@ -116,6 +116,7 @@ nodes = Table(
     _float("peak_memory_bytes"),
     _text("usage"),
     _text("resources"),  # what was asked for
+    _text("form"),  # of what the call returned
     Index("nodes_by_id", "execution_id", "node_id", unique=True),
     Index("nodes_by_hash", "hash"),
     Index("nodes_by_content", "content_hash"),

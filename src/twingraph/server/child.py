@@ -27,6 +27,7 @@ from twingraph.errors import GraphError
 from twingraph.executions import definitions, requests
 from twingraph.executions.definitions import Stored
 from twingraph.executions.recorder import Recorder, open_recorder
+from twingraph.executions.records import Kept
 from twingraph.executions.repeats import Repeated
 from twingraph.executions.requests import Request
 from twingraph.handling import Ending
@@ -137,7 +138,7 @@ def _repeat(recorder: Recorder, request: Request, stored: Stored | None) -> Repe
     if not found:
         return None
 
-    def repeat(node: str, within: str, content: str) -> Mapping[str, Any] | None:
+    def repeat(node: str, within: str, content: str) -> Kept | None:
         given = (each(node, within, content) for each in found)
         return next((each for each in given if each is not None), None)
 

@@ -17,6 +17,7 @@ import pytest
 from tests.twingraph.executions.story import Story, hash_of
 from twingraph.events import ExecutionFinished
 from twingraph.executions.recorder import Recorder, open_recorder
+from twingraph.executions.records import Kept
 
 CONTENT = hash_of("content", "flap", "1", "")
 
@@ -149,7 +150,7 @@ def test_an_event_that_cannot_be_understood_fails_no_run(recorder: Recorder, cap
 def test_what_is_recalled_is_whole_or_nothing(tmp_path: Path, recorder: Recorder) -> None:
     big = {"result": list(range(100_000))}
     Story(recorder, "run").begin().whole("flap", keep=True, outputs=big).end()
-    assert recorder.recall(CONTENT) == big
+    assert recorder.recall(CONTENT) == Kept(big, "")
     (file,) = (tmp_path / "graph" / "objects").rglob("*.gz")
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
