@@ -146,10 +146,14 @@ class Growing:
         self.apart = [self.x]
 
 
-Made: Any = namedtuple("elsewhere", ["left", "right"])  # which cannot be found by its name
+def made_here() -> Any:
+    Made = namedtuple("Made", ["left", "right"])  # which cannot be found by its name
+    return Made(1, [2])
+
+
 VALUES: dict[str, Any] = {
     "tuple": Pair(1, [2]),
-    "made": Made(1, [2]),
+    "made": made_here(),
     "point": Point(1, (2,)),
     "result": {"result": 3},
     "ordered": OrderedDict(b=1, a=2),
