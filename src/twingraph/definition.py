@@ -20,7 +20,7 @@ from twingraph.decorators import Component
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.wiring import GENERIC, Node, Wire, called
 
-_OPTIONS = ("description", "tags", "max_parallel", "timeout", "error_handler", "error_config")
+_OPTIONS = ("description", "tags", "max_parallel", "timeout", "error_handler", "error_config", "notifications")
 _SAID = ("id", "type", "component", "config", "inputs")
 
 

@@ -19,11 +19,13 @@ from lokki.errors import nearest
 from lokki.frozen import frozen
 from twingraph.errors import ComponentError
 from twingraph.events import Event, ExecutionFinished, ExecutionStarted, NodeFailed, NodeRetried
+from twingraph.revealing import SCHEME, revealed
 
 Message = dict[str, Any]
 Send = Callable[[Message], Any]
 
 MOMENTS = ("on_start", "on_success", "on_failure", "on_retry", "on_complete")
+_SCHEMES = ("http://", "https://", SCHEME)
 _TYPES = ("webhook", "slack", "email", "log")
 _PATIENCE = 5.0  # seconds that the end of an execution waits for what is still to be sent
 _WAITS = (0.2, 1.0)  # seconds before a second and a third attempt
@@ -39,48 +41,48 @@ class Channel:
     send: Send
 
 
-def channels(told: Mapping[str, Any] | None, pipeline: str) -> dict[str, tuple[Channel, ...]]:
-    """What `notifications=` describes: for each moment, whom to tell."""
+def channels(told: Mapping[str, Any] | None, where: str) -> dict[str, tuple[Channel, ...]]:
+    """What `notifications=` describes: for each moment, whom to tell. `where` is whose they are, for messages."""
     if told is not None and not isinstance(told, Mapping):
-        raise ComponentError(f"Pipeline {pipeline!r}: notifications takes a dict, not {type(told).__name__}.")
+        raise ComponentError(f"{where}: notifications takes a dict, not {type(told).__name__}.")
     for moment in told or {}:
         if moment not in MOMENTS:
             near = nearest(str(moment), MOMENTS) or "."
             known = ", ".join(MOMENTS)
-            raise ComponentError(
-                f"Pipeline {pipeline!r}: notifications has no moment {moment!r}{near} It takes {known}."
-            )
-    return {moment: tuple(_channels(each, pipeline)) for moment, each in (told or {}).items()}
+            raise ComponentError(f"{where}: notifications has no moment {moment!r}{near} It takes {known}.")
+    return {moment: tuple(_channels(each, where)) for moment, each in (told or {}).items()}
 
 
-def _channels(told: Any, pipeline: str) -> Iterator[Channel]:
+def _channels(told: Any, where: str) -> Iterator[Channel]:
     match told:
         case list() | tuple():
             for each in told:
-                yield from _channels(each, pipeline)
-        case str() if told.startswith(("http://", "https://")):
+                yield from _channels(each, where)
+        case str() if told.startswith(_SCHEMES):
             yield Channel(_host(told), lambda message: _post(told, message))
         case str() if told == "log":
             yield Channel("log", _write)
         case {"type": str(kind)}:
-            yield _of_type(kind, told, pipeline)
+            yield _of_type(kind, told, where)
         case _ if callable(told):
             yield Channel(getattr(told, "__name__", "function"), told)
         case _:
             raise ComponentError(
-                f"Pipeline {pipeline!r}: a notification is a URL, a function, 'log' or a dict with a type "
+                f"{where}: a notification is a URL, a function, 'log' or a dict with a type "
                 f"({', '.join(_TYPES)}), not {told!r:.80}."
             )
 
 
-def _of_type(kind: str, told: Mapping[str, Any], pipeline: str) -> Channel:
+def _of_type(kind: str, told: Mapping[str, Any], where: str) -> Channel:
     needed = {"webhook": ("url",), "slack": ("url",), "email": ("host", "to"), "log": ()}.get(kind)
     if needed is None:
         near = nearest(kind, _TYPES) or "."
-        raise ComponentError(f"Pipeline {pipeline!r}: there is no notification of type {kind!r}{near}")
+        raise ComponentError(f"{where}: there is no notification of type {kind!r}{near}")
     for each in needed:
         if not told.get(each):
-            raise ComponentError(f"Pipeline {pipeline!r}: a notification of type {kind!r} needs {each!r}.")
+            raise ComponentError(f"{where}: a notification of type {kind!r} needs {each!r}.")
+    if "url" in needed and not str(told["url"]).startswith(_SCHEMES):
+        raise ComponentError(f"{where}: the url of a notification begins with {' or '.join(_SCHEMES)}.")
     match kind:
         case "webhook":
             return Channel(_host(told["url"]), lambda message: _post(told["url"], message, told.get("headers")))
@@ -101,15 +103,17 @@ def sentence(message: Message) -> str:
         "on_failure": f"failed: {message.get('error')}",
         "on_retry": f"tries {message.get('node')} again: {message.get('error')}",
     }[message["event"]]
-    return f"Pipeline {message['pipeline']!r} ({message['execution_id']}) {what}"
+    kind = "workflow" if "workflow" in message else "pipeline"
+    return f"{kind.capitalize()} {message[kind]!r} ({message['execution_id']}) {what}"
 
 
 class Notifier:
-    """The listener of one execution."""
+    """The listener of one execution of a pipeline or, as `kind` says, a workflow of this name."""
 
-    def __init__(self, told: Mapping[str, tuple[Channel, ...]], pipeline: str) -> None:
+    def __init__(self, told: Mapping[str, tuple[Channel, ...]], name: str, kind: str = "pipeline") -> None:
         self._told = told
-        self._pipeline = pipeline
+        self._whose = {kind: name}
+        self._where = f"{kind.capitalize()} {name!r}"
         self._queue: SimpleQueue[tuple[Channel, Message] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failed: list[str] = []
@@ -141,13 +145,13 @@ class Notifier:
             self._queue.put(None)
             self._thread.join(_PATIENCE)
             if self._thread.is_alive():
-                _log.warning("Pipeline %r: not all notifications were sent within %g s.", self._pipeline, _PATIENCE)
+                _log.warning("%s: not all notifications were sent within %g s.", self._where, _PATIENCE)
 
     def _tell(self, moment: str, run: str, **facts: Any) -> None:
         told = self._told.get(moment, ())
         message = {
             "event": moment,
-            "pipeline": self._pipeline,
+            **self._whose,
             "execution_id": run,
             "at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             **facts,
@@ -170,7 +174,7 @@ class Notifier:
             except Exception as error:  # noqa: BLE001 - the boundary to the user's function and to other servers
                 if wait is None:
                     what = f"{type(error).__name__}: {error}"
-                    _log.warning("Pipeline %r: %s was not notified: %s", self._pipeline, channel.name, what)
+                    _log.warning("%s: %s was not notified: %s", self._where, channel.name, what)
                 else:
                     time.sleep(wait)
 
@@ -178,16 +182,20 @@ class Notifier:
 def _post(url: str, message: Message, headers: Mapping[str, str] | None = None) -> None:
     from urllib.request import Request, urlopen
 
+    (where,), said = revealed((url,), headers or {})
+    if not where.startswith(("http://", "https://")):
+        raise ValueError("the secret that the notification names is no http or https address")
     data = json.dumps(message, default=str).encode()
-    request = Request(url, data, {"Content-Type": "application/json", **(headers or {})}, method="POST")  # noqa: S310
+    request = Request(where, data, {"Content-Type": "application/json", **said}, method="POST")  # noqa: S310
     with urlopen(request, timeout=_ANSWER):  # noqa: S310 - the scheme was looked at
         pass
 
 
-def _mail(told: Mapping[str, Any], message: Message) -> None:
+def _mail(given: Mapping[str, Any], message: Message) -> None:
     import smtplib
     from email.message import EmailMessage
 
+    told = revealed((), given)[1]
     mail = EmailMessage()
     mail["Subject"] = sentence(message)[:200].replace("\n", " ")
     mail["From"] = told.get("from", "twingraph@localhost")
@@ -207,4 +215,4 @@ def _write(message: Message) -> None:
 def _host(url: str) -> str:
     from urllib.parse import urlsplit
 
-    return urlsplit(url).hostname or "webhook"  # what follows may be a secret
+    return (not url.startswith(SCHEME) and urlsplit(url).hostname) or "webhook"  # what follows may be a secret

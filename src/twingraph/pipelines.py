@@ -60,7 +60,7 @@ class Pipeline:
         self._handling = handle
         self._config = config
         self._graph = graph
-        self._channels = channels(notifications, name)
+        self._channels = channels(notifications, f"Pipeline {name!r}")
         self._tries = tries(fn)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:

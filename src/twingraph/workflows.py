@@ -29,6 +29,7 @@ from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Listener
 from twingraph.flows import chain_of, each_of, flow_of, graph_of, parts
 from twingraph.handling import handling
+from twingraph.notifications import Notifier, channels
 from twingraph.registry import get_component, made
 from twingraph.results import Result
 from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute
@@ -48,6 +49,7 @@ class Workflow:
         error_config: for "retry" and "custom", as for pipelines.
         timeout: seconds that an execution may take; 0 for no limit.
         graph_config: where executions are recorded, as for pipelines.
+        notifications: whom to tell, as for pipelines.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Workflow:
         error_config: Mapping[str, Any] | None = None,
         timeout: float = 3600,
         graph_config: Mapping[str, Any] | None = None,
+        notifications: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ComponentTypeError(f"A workflow needs a name, and {name!r} is none.")
@@ -74,10 +77,10 @@ class Workflow:
         self.timeout = timeout
         checked_seconds(where, timeout)
         self._handling = handling(error_handler, error_config, where, {})
-        self._on_error = {"error_handler": error_handler} | (
-            {"error_config": dict(error_config)} if error_config else {}
-        )
+        self._on_error: dict[str, Any] = {"error_handler": error_handler} if error_handler != "fail" else {}
+        self._on_error |= {"error_config": dict(error_config)} if error_config else {}
         self._graph = checked_graph_config(where, graph_config)
+        self._notified, self._channels = notifications or {}, channels(notifications, where)
         self._nodes: dict[str, Node] = {}
         self._wires: list[Wire] = []
         self._flow: Flow | None = None  # that it was made from, and is
@@ -225,7 +228,7 @@ class Workflow:
         """
         plan, results = self._planned({**inputs, **more} if isinstance(inputs, Mapping) else inputs or more)
         heard = listen if isinstance(listen, tuple) else (listen,)
-        done = execute(replace(plan, listen=heard), execution_id)
+        done = execute(replace(plan, listen=(*heard, *plan.listen)), execution_id)
         outputs = {node: each.outputs for node, each in results.items() if each.done and each.error is None}
         return replace(done, node_outputs=outputs)
 
@@ -258,6 +261,7 @@ class Workflow:
             inputs=given,
             config={"max_parallel": made.max_parallel, "timeout": made.timeout},
             graph=made._graph,  # noqa: SLF001
+            listen=(Notifier(self._channels, self.name, "workflow"),) if self._channels else (),
         )
         return plan, results
 
@@ -345,10 +349,9 @@ class Workflow:
 
     def to_dict(self) -> dict[str, Any]:
         """The definition as JSON-able data, as the server takes it."""
-        about = {"description": self.description, "tags": list(self.tags)}
-        limits = {"max_parallel": self.max_parallel, "timeout": self.timeout}
-        on_error = self._on_error if self._on_error != {"error_handler": "fail"} else {}
-        return written(self.name, self.nodes, self.wires, {**about, **limits, **on_error})
+        about = {"description": self.description, "tags": list(self.tags), "max_parallel": self.max_parallel}
+        more = {**self._on_error, "notifications": dict(self._notified)} if self._notified else self._on_error
+        return written(self.name, self.nodes, self.wires, {**about, "timeout": self.timeout, **more})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], components: Mapping[str, Any] | None = None) -> Workflow:

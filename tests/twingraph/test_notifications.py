@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
-from twingraph import component, pipeline
-
-
-class Receiver(HTTPServer):
-    """A server that keeps what is posted; the first `refuse` posts get a 500."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.refuse = 0
-        self.got: list[tuple[str, dict[str, Any]]] = []
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.refuse -= 1
-        refused = self.server.refuse >= 0
-        if not refused:
-            self.server.got.append((self.path, json.loads(body)))
-        self.send_response(500 if refused else 204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        pass
+from tests.twingraph.receiving import Receiver, receiving
+from twingraph import Workflow, component, pipeline
+from twingraph.errors import ComponentError
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with receiving() as made:
+        yield made
 
 
 @component(retry_policy={"max_attempts": 2, "initial_delay": 0})
@@ -108,3 +73,20 @@ def test_a_function_that_fails_fails_no_run(caplog: pytest.LogCaptureFixture) ->
 
     assert pipeline(notifications={"on_start": [angry, "log"]})(lambda: 1)() == 1
     assert "angry was not notified: RuntimeError: no" in caplog.text
+
+
+def test_a_workflow_tells_too_and_takes_that_along(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINGRAPH_SECRET_HOOK", f"{receiver.url}/secret")
+    made = Workflow("report", notifications={"on_failure": "secret://HOOK", "on_success": f"{receiver.url}/ok"})
+    made.add_component("fail", fail)
+    assert made.to_dict()["metadata"]["notifications"]["on_failure"] == "secret://HOOK"
+    again = Workflow.from_dict(made.to_dict(), {"fail": fail})
+    again.run()
+    [(path, told)] = receiver.got
+    assert (path, told["workflow"], told["error"]) == ("/secret", "report", "ValueError: boo")
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", 5])
+def test_only_addresses_of_the_web_are_told(url: Any) -> None:
+    with pytest.raises(ComponentError, match="begins with http"):
+        pipeline(notifications={"on_start": {"type": "webhook", "url": url}})(lambda: 1)

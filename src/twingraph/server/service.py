@@ -22,6 +22,7 @@ from twingraph.executions.repository import Repository
 from twingraph.executions.statistics import statistics
 from twingraph.fields import utc
 from twingraph.graphs.written import written
+from twingraph.notifications import channels
 from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
 from twingraph.server.spelling import misspelt
@@ -86,10 +87,7 @@ class Service:
             hint = f"PUT /api/workflows/{body.id} stores it under that id."
             raise Problem(422, "id_differs", f"The id {body.id!r} in the body is not that of the path.", hint)
         about = _about(body)
-        try:
-            timing(about, body.name)
-        except ComponentError as error:
-            raise Problem(422, "schedule_not_valid", str(error)) from None
+        _check_metadata(about, body.name)
         put = definitions.put(
             self.graph,
             _slug(body.name) if id is None else id,
@@ -328,6 +326,18 @@ def _check(definition: Mapping[str, Any]) -> None:
     if found := circle(ids, [(each["source"], each["target"]) for each in definition["edges"]]):
         told = ", ".join(found[:10])
         raise Problem(422, "circle", f"Nodes {told} wait for each other in a circle.", "Remove one of the edges.")
+
+
+def _check_metadata(about: Json, workflow: str) -> None:
+    """Refuse what would fail only when the workflow starts by itself, or when it fails and somebody is to be told."""
+    try:
+        timing(about, workflow)
+    except ComponentError as error:
+        raise Problem(422, "schedule_not_valid", str(error)) from None
+    try:
+        channels(about.get("notifications"), f"Workflow {workflow!r}")
+    except ComponentError as error:
+        raise Problem(422, "notifications_not_valid", str(error)) from None
 
 
 def _about(body: wire.WorkflowBody) -> dict[str, Any]:

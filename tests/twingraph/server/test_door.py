@@ -100,6 +100,35 @@ def test_every_route_says_and_wants_a_scope(locked: TestClient) -> None:
     assert seen == {"read", "run", "author"}
 
 
+def test_secrets_of_a_workflow_are_for_its_authors(locked: TestClient) -> None:
+    hook = "https://hooks.example/hidden-path"
+    config = {"password": "hunter2", "url": "postgresql://u:hunter2@db/x", "max_tokens": 5, "deep": [{"api_key": "k"}]}
+    body = {
+        "name": "W",
+        "definition": {"nodes": [{"id": "a", "component": "load_data", "config": config}]},
+        "metadata": {
+            "inputs": {"token": "hunter2", "n": 1},
+            "notifications": {"on_failure": [hook, {"type": "webhook", "url": hook, "headers": {"X-Key": "hunter2"}}]},
+        },
+    }
+    author, run, read = ({"X-API-Key": BY_SCOPE[each]} for each in ("author", "run", "read"))
+    stored = locked.put("/api/workflows/w", json=body, headers=author).json()["definition"]
+    assert locked.get("/api/workflows/w", headers=author).json()["definition"] == stored
+    assert stored["nodes"][0]["config"] == config
+    for who in (run, read):
+        told = locked.get("/api/workflows/w", headers=who)
+        assert "hunter2" not in told.text
+        assert "hidden-path" not in told.text
+        told = told.json()["definition"]
+        assert told["nodes"][0]["config"] == {
+            "password": "***",
+            "url": "postgresql://u:***@db/x",
+            "max_tokens": 5,
+            "deep": [{"api_key": "***"}],
+        }
+        assert told["metadata"]["inputs"] == {"token": "***", "n": 1}
+
+
 def test_keys_that_are_made_can_be_used_until_they_are_revoked(serve: Any, graph: Repository) -> None:
     made, text = keys.create(graph, "ci", "run")
     client = serve()

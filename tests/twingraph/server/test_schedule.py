@@ -148,3 +148,10 @@ def test_a_schedule_that_cannot_be_meant_is_refused(client: TestClient, metadata
     answer = client.put("/api/workflows/w", json={"name": "W", "metadata": metadata})
     assert (answer.status_code, answer.json()["code"]) == (422, "schedule_not_valid")
     assert words in answer.json()["detail"]
+
+
+def test_notifications_that_cannot_be_meant_are_refused(client: TestClient) -> None:
+    metadata = {"notifications": {"on_fail": "https://ops.example"}}
+    answer = client.put("/api/workflows/w", json={"name": "W", "metadata": metadata})
+    assert (answer.status_code, answer.json()["code"]) == (422, "notifications_not_valid")
+    assert "did you mean 'on_failure'?" in answer.json()["detail"]

@@ -21,6 +21,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.docker_engine import Docker as Engine
+from tests.twingraph.receiving import receiving
 from tests.twingraph.server.served import PIPES, Door, Served
 from twingraph.components.llm_server import Fault, LanguageModel
 from twingraph.executions.records import progress
@@ -116,6 +117,18 @@ def test_a_crash_fails_the_execution_only(served: Served, how: str, why: str) ->
     told = served.run("crash", how=how)
     assert (told["status"], told["error"]["message"], told["error"]["type"]) == ("failed", why, "crashed")
     assert served.run("report", n=3)["outputs"] == 3
+
+
+def test_a_stored_workflow_tells_who_is_to_be_told(served: Served) -> None:
+    with receiving() as receiver:
+        told = {"notifications": {"on_success": receiver.url, "on_failure": {"type": "slack", "url": receiver.url}}}
+        served.store("good", [{"id": "a", "component": "load"}], metadata=told)
+        good = served.run("good")["execution_id"]
+        message = receiver.news.get(timeout=30)
+        assert (message["event"], message["workflow"], message["execution_id"]) == ("on_success", "good", good)
+        served.store("bad", [{"id": "a", "component": "nowhere"}], metadata=told)
+        bad = served.run("bad")["execution_id"]
+        assert receiver.news.get(timeout=30)["text"].startswith(f"Workflow 'bad' ({bad}) failed: ")
 
 
 def test_more_than_may_run_at_once_wait(serve: Callable[..., Served], door: Door) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from twingraph import wire
 from twingraph.server.bodies import Route
-from twingraph.server.context import Cases, IfMatch, IfNoneMatch, etag, needs, said, version_in
+from twingraph.server.callers import Caller
+from twingraph.server.context import Cases, IfMatch, IfNoneMatch, caller, etag, needs, said, version_in
+from twingraph.server.masking import masked
 
 router = APIRouter(prefix="/api/workflows", tags=["workflows"], route_class=Route)
 
@@ -24,6 +26,7 @@ _STORED: dict[int | str, dict[str, Any]] = {
     412: _CHANGED[412],
 }
 
+Who = Annotated[Caller, Depends(caller)]
 Page = Annotated[int, Query(ge=1, le=1_000_000)]
 Size = Annotated[int, Query(ge=1)]
 
@@ -44,9 +47,11 @@ def create_workflow(cases: Cases, body: wire.WorkflowBody, response: Response) -
 
 
 @router.get("/{workflow_id}", dependencies=[needs("read")], openapi_extra=said("read"), responses=_ERRORS)
-def get_workflow(cases: Cases, workflow_id: str, response: Response) -> wire.Workflow:
-    """One workflow."""
+def get_workflow(cases: Cases, workflow_id: str, who: Who, response: Response) -> wire.Workflow:
+    """One workflow; what is secret in it is `***` to who may not store it."""
     found = cases.workflow(workflow_id)
+    if not who.may("author"):
+        found = masked(found)
     response.headers["ETag"] = etag(found.version)
     return found
 
