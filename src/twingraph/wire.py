@@ -44,8 +44,7 @@ class Open(Body):
 class Asked(Body):
     """What a client sends: a field that it does not have is refused, with the one that may be meant.
 
-    `belongs` says of fields that stand in another one which that is; `told` are those of an answer that are left aside
-    when they come back.
+    `belongs` says of some in which other field they stand; `told` are those of an answer that may come back.
     """
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid")
@@ -159,12 +158,13 @@ class Workflow(WorkflowSummary):
 
 
 class Schedule(Body):
-    """When a workflow starts by itself."""
+    """When a workflow starts by itself; `held` says why it does not at present."""
 
     schedule: str
     timezone: str
     misfire: str
     next: list[Time]
+    held: str | None = None
     last: Time | None = None
     last_outcome: str | None = None
     last_execution_id: str | None = None

@@ -187,7 +187,7 @@ def claim(graph: Repository, by: str, execution: str = "", served: Sequence[str]
         elsewhere = select(workflow.id).where(workflow.origin != "", workflow.id.not_in(served))
         free = free.where(request.workflow_id.not_in(elsewhere))
     with graph.engine.begin() as connection:
-        now = _now(graph)
+        now = database_time(graph)
         taken = connection.execute(free.with_for_update(skip_locked=True, of=schema.requests)).scalar()
         if taken is None:
             return None
@@ -208,7 +208,7 @@ def hand_over(graph: Repository, execution: str, ticket: str, by: str) -> bool:
     theirs = (request.execution_id.in_(waiting), request.claimed_by.endswith(f" {ticket}", autoescape=True))
     with graph.engine.begin() as connection:
         mine = update(schema.requests).where(*theirs, request.stop.is_(False))
-        return connection.execute(mine.values(claimed_by=by, seen_at=_now(graph))).rowcount > 0
+        return connection.execute(mine.values(claimed_by=by, seen_at=database_time(graph))).rowcount > 0
 
 
 def seen(graph: Repository, by: Collection[str], executions: Sequence[str]) -> set[str]:
@@ -218,7 +218,7 @@ def seen(graph: Repository, by: Collection[str], executions: Sequence[str]) -> s
     column = schema.requests.c
     with graph.engine.begin() as connection:
         mine = (column.claimed_by.in_(by), column.execution_id.in_(executions))
-        connection.execute(update(schema.requests).where(*mine).values(seen_at=_now(graph)))
+        connection.execute(update(schema.requests).where(*mine).values(seen_at=database_time(graph)))
         return set(connection.execute(select(column.execution_id).where(*mine, column.stop)).scalars())
 
 
@@ -241,8 +241,8 @@ def held(graph: Repository) -> list[Held]:
     request, row = schema.requests.c, schema.executions.c
     query = (
         select(
-            request.execution_id, request.claimed_by, _now(graph) - request.seen_at, row.status, row.pid, row.process,
-            row.host, request.workflow_id, request.stop,
+            request.execution_id, request.claimed_by, database_time(graph) - request.seen_at, row.status, row.pid,
+            row.process, row.host, request.workflow_id, request.stop,
         )
         .join(schema.executions, row.id == request.execution_id)
         .where(row.status.in_((*WAITING, "stopping")), request.claimed_by != "")
@@ -255,7 +255,11 @@ def take_over(graph: Repository, lost: Held, by: str) -> bool:
     column = schema.requests.c
     theirs = (column.execution_id == lost.execution_id, column.claimed_by == lost.claimed_by)
     with graph.engine.begin() as connection:
-        mine = update(schema.requests).where(*theirs).values(claimed_by=by, claimed_at=_now(graph), seen_at=_now(graph))
+        mine = (
+            update(schema.requests)
+            .where(*theirs)
+            .values(claimed_by=by, claimed_at=database_time(graph), seen_at=database_time(graph))
+        )
         return connection.execute(mine).rowcount > 0
 
 
@@ -272,7 +276,7 @@ def free(graph: Repository, execution: str, by: str) -> None:
         connection.execute(delete(schema.nodes).where(*undone))
 
 
-def _now(graph: Repository) -> Any:
+def database_time(graph: Repository) -> Any:
     """The time, of the database's clock where several machines use it."""
     if graph.engine.dialect.name == "sqlite":
         return literal(time.time(), Float)

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Dialect, Float, Index, Integ
 from sqlalchemy import Text as AnyText
 from sqlalchemy.types import TypeDecorator
 
-VERSION = "0004"
+VERSION = "0005"
 """The revision in `migrations` that the tables here are the result of."""
 
 
@@ -269,6 +269,15 @@ fires = Table(
     _text("execution_id"),
     _text("outcome"),  # "started", "overlap" or "missed"
     sqlite_with_rowid=False,
+)
+
+# Servers and workers that are there, and the workflows of files that each of them runs.
+serving = Table(
+    "serving",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("workflows"),  # a JSON list of ids
+    Column("seen_at", Float, nullable=False),
 )
 
 version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))

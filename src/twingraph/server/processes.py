@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from twingraph.executions import requests
+from twingraph.executions import requests, serving
 from twingraph.executions.records import OVER
 from twingraph.executions.repository import Repository
 from twingraph.server.catalog import Catalog
@@ -83,6 +83,7 @@ class Processes:
             each.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._recovery = Recovery(graph, self.name)
+        self._shared = graph.engine.dialect.name == "postgresql" and not self.claiming.alone
         self._look_at = self._beat_at = 0.0
         self._beaten = time.monotonic()
         self._reload = False
@@ -169,7 +170,18 @@ class Processes:
                 _log.warning("Executions cannot be looked after: %s", error)
                 time.sleep(_PAUSE)
         self._nursery.bury()
+        self._leave()
         self._over.set()
+
+    def _leave(self) -> None:
+        if self._shared:
+            with suppress(Exception):  # else it is known in a minute
+                serving.leave(self.graph, self.name)
+
+    def _say_served(self) -> None:
+        """Tell others on the same database which workflows of files are run here."""
+        if self._shared and self._ending is None:
+            serving.say(self.graph, self.name, [each.id for each in self.catalog.workflows])
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(self._patience()):
@@ -265,6 +277,7 @@ class Processes:
             names = {self.name, *(each.claim for each in self._running.values())}
             for each in requests.seen(self.graph, names, list(self._running)):
                 self._stop(each)
+            self._say_served()
             self._beaten = now
         except Exception:
             if now > self._beaten + LEASE:
@@ -374,5 +387,6 @@ class Processes:
         self._selector.register(nursery.channel, selectors.EVENT_READ, nursery)
         if not self.claiming.alone:
             store(self.graph, nursery.catalog)
+            self._say_served()
         for each in nursery.broken:
             _log.error("%s is not served: %s%s", each.file, each.why, each.trace and f"\n{each.trace.rstrip()}")

@@ -18,7 +18,7 @@ from twingraph.errors import ComponentError, TwinGraphError
 from twingraph.executions import fires
 from twingraph.executions.definitions import Stored
 from twingraph.server.problems import Problem
-from twingraph.server.service import Service
+from twingraph.server.service import Service, nobody_serves
 from twingraph.server.timing import Timing, timing
 
 _log = logging.getLogger("twingraph.server")
@@ -34,7 +34,6 @@ class Scheduler:
         self._graph = service.graph
         self._clock = clock
         self._complained: set[str] = set()
-        self._alone = self._graph.engine.dialect.name == "sqlite"  # with PostgreSQL, a worker may have the file
 
     async def run(self) -> None:
         """Until it is cancelled. A workflow that changed is seen within a minute, one that is stored here at once."""
@@ -65,9 +64,10 @@ class Scheduler:
     def tick(self) -> float:
         """Start what is due; returns the seconds until something is due again."""
         now, soonest = self._clock(), self._clock() + _LONGEST_SLEEP
-        served = {each.id for each in self._service.launcher.catalog.workflows}
+        served = self._service.served()
         for stored in fires.scheduled(self._graph):
-            if stored.origin and stored.id not in served and self._alone:  # its file is not served any more
+            if stored.origin and stored.id not in served:
+                self._complain(stored.id, nobody_serves(stored.origin))
                 continue
             try:
                 when = timing(json.loads(stored.metadata or "{}"), stored.id)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from twingraph import wire
 from twingraph.errors import ComponentError
-from twingraph.executions import definitions, fires, requests
+from twingraph.executions import definitions, fires, requests, serving
 from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
 from twingraph.executions.repository import Repository
@@ -109,7 +109,8 @@ class Service:
 
     def schedule(self, id: str) -> wire.Schedule:  # noqa: A002
         """When a workflow starts by itself."""
-        found = told(self._stored(id), fires.last(self.graph, id), time.time())
+        stored = self._stored(id)
+        found = told(stored, fires.last(self.graph, id), time.time(), self._held(stored))
         if found is None:
             hint = "Write a cron expression into metadata.schedule."
             raise Problem(404, "no_schedule", f"Workflow {id!r} does not start by itself.", hint)
@@ -137,8 +138,23 @@ class Service:
             version=stored.version,
             executions=record.executions,
             success_rate=record.success_rate,
-            warnings=[] if stored.origin else self._problems(stored, definition, code),
+            warnings=self._of_file(stored) if stored.origin else self._problems(stored, definition, code),
         )
+
+    def served(self) -> set[str]:
+        """The workflows of files that are run here or, on one database, by another server or worker that is there."""
+        here = {each.id for each in self.launcher.catalog.workflows}
+        shared = self.graph.engine.dialect.name == "postgresql"
+        return here | serving.served(self.graph) if shared else here
+
+    def _of_file(self, stored: definitions.Stored) -> list[str]:
+        return [] if stored.id in self.served() else [f"{nobody_serves(stored.origin)} Executions of it wait."]
+
+    def _held(self, stored: definitions.Stored) -> str:
+        """Why a workflow does not start by itself, although it has a schedule."""
+        if stored.status != "active":
+            return f"The workflow is of the status {stored.status!r}."
+        return nobody_serves(stored.origin) if stored.origin and stored.id not in self.served() else ""
 
     def _problems(self, stored: definitions.Stored, definition: Json, code: Json) -> list[str]:
         known = self.launcher.catalog.problems(definition, code.get("components", ()))
@@ -317,6 +333,11 @@ def asked_for(body: wire.ExecutionBody, name: str, client: str = "") -> requests
     """What is to be kept when this is asked for; `name` is the workflow's."""
     config = body.config.model_dump(exclude_none=True)
     return requests.Asked(new_execution_id(), body.workflow_id, name, body.inputs, config, client)
+
+
+def nobody_serves(file: str) -> str:
+    """What is said of a workflow whose file is not served."""
+    return f"No server or worker that is there serves {file}, which defines it."
 
 
 def _check(definition: Mapping[str, Any]) -> None:

@@ -66,8 +66,8 @@ def timing(metadata: Mapping[str, Any], workflow: str) -> Timing | None:
     return Timing(made, zone, misfire)
 
 
-def told(stored: Stored, last: Fire | None, now: float) -> wire.Schedule | None:
-    """The schedule of a workflow, as the API tells it."""
+def told(stored: Stored, last: Fire | None, now: float, held: str) -> wire.Schedule | None:
+    """The schedule of a workflow, as the API tells it; `held` says what keeps it from starting."""
     when = timing(json.loads(stored.metadata or "{}"), stored.id)
     if when is None:
         return None
@@ -75,7 +75,8 @@ def told(stored: Stored, last: Fire | None, now: float) -> wire.Schedule | None:
         schedule=when.cron.expression,
         timezone=str(when.zone),
         misfire=when.misfire,
-        next=[utc(each) for each in when.after(now, _SHOWN)],
+        next=[] if held else [utc(each) for each in when.after(now, _SHOWN)],
+        held=held or None,
         last=None if last is None else utc(last.due_at),
         last_outcome=None if last is None else last.outcome,
         last_execution_id=(last.execution_id or None) if last else None,

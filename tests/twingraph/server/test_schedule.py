@@ -11,11 +11,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from tests.twingraph.server.conftest import DEFINITION, Waiting
-from twingraph.executions import fires, requests, schema
+from twingraph.executions import definitions, fires, requests, schema, serving
 from twingraph.executions.repository import Repository
 from twingraph.server.schedule import Scheduler
 from twingraph.server.service import Service
 from twingraph.server.timing import timing
+from twingraph.settings import load_settings
 
 STORED = datetime(2026, 11, 1, 12, 0, tzinfo=UTC).timestamp()
 
@@ -133,6 +134,59 @@ def test_the_api_tells_when_a_workflow_starts(
     client.put("/api/workflows/plain", json={"name": "Plain"})
     answer = client.get("/api/workflows/plain/schedule")
     assert (answer.status_code, answer.json()["code"]) == (404, "no_schedule")
+
+
+def of_a_file(graph: Repository) -> None:
+    """A scheduled pipeline that a file defined, which is not served here."""
+    definitions.put(
+        graph, "w", name="W", definition={"nodes": [], "edges": []}, metadata={"schedule": "*/10 * * * *"}, tags=[],
+        status="active", origin="/flows/old.py",
+    )  # fmt: skip
+    with graph.engine.begin() as connection:
+        connection.execute(update(schema.workflows).values(updated_at=STORED))
+
+
+def test_what_nobody_serves_does_not_start_and_says_so(
+    client: TestClient, graph: Repository, scheduler: Scheduler, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_a_file(graph)
+    clock.now += 601
+    scheduler.tick()
+    assert started(graph) == 0
+    assert "The schedule of workflow 'w' is not kept: No server or worker that is there serves" in caplog.text
+    told = client.get("/api/workflows/w/schedule").json()
+    assert (told["next"], "/flows/old.py" in told["held"]) == ([], True)
+    assert "Executions of it wait." in client.get("/api/workflows/w").json()["warnings"][0]
+
+
+@pytest.mark.postgres
+def test_what_another_server_or_worker_serves_starts_until_it_is_gone(
+    postgres: str, launcher: Waiting, clock: Clock
+) -> None:
+    graph = Repository(load_settings(database=postgres).database)
+    service = Service(graph, launcher)
+    of_a_file(graph)
+    counts = []
+    for there in (True, False):
+        if there:
+            serving.say(graph, "other", ["w"])
+        else:
+            serving.leave(graph, "other")
+        clock.now += 600
+        Scheduler(service, clock).tick()
+        counts.append(started(graph))
+        for execution, _ in requests.of_workflow(graph, workflow="w")[0]:
+            requests.end(graph, execution.id, "completed")
+    assert counts == [1, 1]
+    assert service.schedule("w").held
+    graph.close()
+
+
+def test_what_is_archived_says_that_it_does_not_start(client: TestClient) -> None:
+    body = {"name": "W", "status": "archived", "metadata": {"schedule": "@daily"}}
+    client.put("/api/workflows/w", json=body)
+    told = client.get("/api/workflows/w/schedule").json()
+    assert (told["next"], told["held"]) == ([], "The workflow is of the status 'archived'.")
 
 
 @pytest.mark.parametrize(
