@@ -28,6 +28,7 @@ from twingraph.results import Result
 from twingraph.retries import Retries, retries
 from twingraph.runs import scope
 
+_RESOURCES = ("cpu", "memory", "gpu")
 _PARENTS = ("parent_hash", "parent_hashes")
 _warned: set[tuple[str, str]] = set()
 
@@ -113,9 +114,17 @@ class Component:
     def signature(self) -> inspect.Signature:
         """What it can be called with."""
         if self.instance is None:
-            return inspect.signature(self.fn)
+            return self._of_function()
         told: inspect.Signature | None = getattr(self.instance, "__signature__", None)  # with defaults of its own
         return told or inspect.signature(self.instance.execute)
+
+    def _of_function(self) -> inspect.Signature:
+        try:
+            return inspect.signature(self.fn)
+        except ValueError:  # of some that are written in C
+            raise ComponentTypeError(
+                f"Python does not say what {self.fn!r:.60} takes: put @component on a function that calls it."
+            ) from None
 
     @cached_property
     def source(self) -> str:
@@ -272,7 +281,8 @@ def component(
             environment=environment,
             labels=labels,
         )
-        _warn_of_unknown(called, platform, known.options, placed.config)
+        _warn_of_unknown(called, f"platform {platform!r} knows no config key", known.options, placed.config)
+        _warn_of_unknown(called, "resources knows no key", _RESOURCES, placed.resources)
         policy = retries(retry_policy, f"retry_policy of component {called!r}")
         return Component(_function(function), called, placed, policy, _cache(called, cache))
 
@@ -326,14 +336,12 @@ def _cache(component: str, told: bool | Mapping[str, Any]) -> Cache | None:
     return Cache(seconds)
 
 
-def _warn_of_unknown(component: str, platform: str, known: Iterable[str], config: Mapping[str, Any]) -> None:
-    for key in config:
-        if key not in known and (platform, key) not in _warned:
-            _warned.add((platform, key))
+def _warn_of_unknown(component: str, what: str, known: Iterable[str], given: Mapping[str, Any]) -> None:
+    for key in given:
+        if key not in known and (what, key) not in _warned:
+            _warned.add((what, key))
             near = nearest(str(key), known) or f"; it knows {', '.join(sorted(known))}."
-            warnings.warn(
-                f"Component {component!r}: platform {platform!r} knows no config key {key!r}{near}", stacklevel=4
-            )
+            warnings.warn(f"Component {component!r}: {what} {key!r}{near}", stacklevel=4)
 
 
 def _namedtuple_for(fn: Any) -> None:

@@ -123,23 +123,28 @@ def _error(told: dict[str, Any], reading: Reading, call: Placed, python: str) ->
     """The exception of the other side, made again where its type is known here."""
     if told["untravelled"]:
         return TravelError(f"Component {call.component!r}: {told['message']}.")
+    error = _made(told, reading)
+    where = f"in component {call.component!r} on platform {call.placement.platform!r}, Python {python}"
+    error.add_note(f"{where}:\n{told['traceback'].rstrip()}")
+    return error
+
+
+def _made(told: dict[str, Any], reading: Reading) -> BaseException:
     error = _same(told, reading)
     if error is None:
         name = told["qualname"] if told["module"] == "builtins" else f"{told['module']}.{told['qualname']}"
         error = RemoteError(told["message"], name, tuple(told["names"]), told["traceback"])
     for note in told["notes"]:
         error.add_note(note)
-    where = f"in component {call.component!r} on platform {call.placement.platform!r}, Python {python}"
-    error.add_note(f"{where}:\n{told['traceback'].rstrip()}")
     return error
 
 
 def _same(told: dict[str, Any], reading: Reading) -> BaseException | None:
     kind = _known({"$import": [told["module"], told["qualname"]]})
-    if kind is None or not issubclass(kind, Exception) or not told["exception"] or told["args"] is None:
+    if kind is None or not issubclass(kind, Exception) or not told["exception"]:
         return None
     try:
-        args, state = reading(told["args"]), reading(told["state"]) or {}
+        args, state = _arguments(told, reading), reading(told["state"]) or {}
     except Exception:  # noqa: BLE001 - values are made by their own types, which may raise anything
         return None
     for make in (_quietly, _called):
@@ -152,6 +157,17 @@ def _same(told: dict[str, Any], reading: Reading) -> BaseException | None:
         except Exception:  # noqa: BLE001, S112 - it is the user's class; there is another way, or a RemoteError
             continue
     return None
+
+
+def _arguments(told: dict[str, Any], reading: Reading) -> list[Any]:
+    """What the exception is made of; of one of Python's own whose arguments could not be sent, its message will do."""
+    if told.get("group"):
+        message, _, _ = told["message"].rpartition(" (")
+        return [message, [_made(each, reading) for each in told["group"]]]
+    if told["args"] is None and told["module"] == builtins.__name__:
+        return [told["message"]]
+    made: list[Any] = reading(told["args"])
+    return made
 
 
 def _quietly(kind: type[Exception], args: list[Any]) -> BaseException:

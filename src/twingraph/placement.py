@@ -58,9 +58,24 @@ def placement(
         told,
         _seconds(component, _limit(platform, told) if timeout is None else timeout),
         _mapping(component, "resources", resources),
-        {str(key): str(value) for key, value in variables.items()},
+        _variables(component, variables),
         {str(key): str(value) for key, value in _mapping(component, "labels", labels).items()},
     )
+
+
+def _variables(component: str, told: Mapping[str, Any]) -> dict[str, str]:
+    made = {str(name): str(value) for name, value in told.items()}
+    for name, value in made.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ComponentError(
+                f"Component {component!r}: environment variable {name!r} cannot be set: a name is not empty and has no = "
+                "in it, and neither it nor its value has a NUL."
+            )
+    if missing := [name for name, value in told.items() if value is None]:
+        raise ComponentTypeError(
+            f"Component {component!r}: environment variable {missing[0]!r} takes a text, not None."
+        )
+    return made
 
 
 def _limit(platform: str, config: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -114,6 +114,8 @@ def test_arguments_are_checked_as_in_python() -> None:
         ({"timeout": "long"}, "timeout takes seconds"),
         ({"timeout": -1}, "timeout is 0 seconds"),
         ({"resources": []}, "resources takes a dict"),
+        ({"environment": {"A": None}}, "environment variable 'A' takes a text, not None"),
+        ({"environment": {"A=B": "x"}}, "environment variable 'A=B' cannot be set"),
         ({"retry_policy": {"max_attempts": 0}}, "1 or more"),
         ({"retry_policy": {"attempts": 2}}, "no key 'attempts'; did you mean 'max_attempts'?"),
         ({"retry_policy": {"backoff": "wild"}}, "exponential, linear, fixed"),
@@ -135,6 +137,10 @@ def test_what_is_unknown_is_told_by_python() -> None:
         component(docker_id="x")  # type: ignore[call-overload]
     with pytest.warns(UserWarning, match="knows no config key 'memroy'"):
         component(config={"memroy": "2G"})(lambda: None)
+    with pytest.warns(UserWarning, match="resources knows no key 'memroy'; did you mean 'memory'?"):
+        component(resources={"memroy": "2G"})(lambda: None)
+    with pytest.raises(ComponentTypeError, match="Python does not say what <class 'dict'> takes"):
+        component(dict)
 
 
 def test_the_first_example_of_the_documentation_runs_as_printed() -> None:
@@ -168,8 +174,14 @@ def test_async_functions_and_generators_give_values() -> None:
     def several(n: int) -> Iterator[int]:
         yield from range(n)
 
+    @component
+    async def asked(n: int) -> AsyncIterator[int]:
+        for each in range(n):
+            await asyncio.sleep(0)
+            yield each
+
     assert later(1).value == 2
-    assert several(3).value == [0, 1, 2]
+    assert several(3).value == asked(3).value == [0, 1, 2]
 
 
 def test_a_component_is_tried_again_for_the_exceptions_that_are_named(heard: Heard) -> None:

@@ -3,13 +3,14 @@
 # ruff: noqa: T201 - components print
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
 import os
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -155,13 +156,42 @@ def test_what_is_not_data_must_be_allowed_to_be_pickled() -> None:
 @pytest.mark.parametrize(
     ("fn", "words"),
     [
-        (lambda: (each for each in "ab"), "returns has a value of type generator"),
+        (lambda: sys, "returns has a value of type module"),
         (lambda: {"a": [sys.stdout]}, r"returns has at \['a'\]\[0\] a value of type TextIOWrapper"),
     ],
 )
 def test_what_cannot_be_sent_back_says_where_it_is(fn: Callable[[], Any], words: str) -> None:
     with pytest.raises(TravelError, match=words):
         there(fn)
+
+
+async def yielding(n: int) -> AsyncIterator[int]:
+    for each in range(n):
+        await asyncio.sleep(0)
+        yield each
+
+
+def test_what_yields_comes_back_as_a_list() -> None:
+    async def later(n: int) -> Iterator[int]:
+        await asyncio.sleep(0)
+        return iter(range(n))
+
+    assert there(lambda: (each for each in "ab")) == ["a", "b"]
+    assert (there(yielding, 3), there(later, 2)) == ([0, 1, 2], [0, 1])
+
+
+def test_exceptions_whose_arguments_cannot_be_sent_and_those_in_groups_arrive_as_what_they_are() -> None:
+    def work(kind: str) -> None:
+        if kind == "group":
+            raise ExceptionGroup("both (of them)", [KeyError("k"), ExceptionGroup("inner", [ValueError(1)])])
+        raise ValueError(sys)
+
+    with pytest.raises(ValueError, match="<module 'sys'"):
+        there(work, "module")
+    with pytest.raises(ExceptionGroup, match=r"^both \(of them\) \(2 sub-exceptions\)") as group:
+        there(work, "group")
+    key, inner = group.value.exceptions
+    assert (key.args, type(inner), inner.exceptions[0].args) == (("k",), ExceptionGroup, (1,))
 
 
 def test_exceptions_arrive_with_their_arguments_and_the_place_they_came_from() -> None:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextvars import copy_context
 from time import perf_counter
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, NamedTuple, Protocol
 
 from lokki.codec import decode, encode
@@ -137,11 +137,17 @@ def _untouched(given: Any) -> bytes:
 
 
 def settled(value: Any) -> Any:
-    """What the function returned, as data: a coroutine is awaited, an iterator becomes the list of what it yields."""
+    """What the function returned, as data: a coroutine is awaited, what yields becomes the list of it."""
     kind = type(value)
     if kind is CoroutineType:
         return settled(_awaited(value))
+    if kind is AsyncGeneratorType:
+        return _awaited(_listed(value))
     return list(value) if hasattr(kind, "__next__") and not isinstance(value, io.IOBase) else value
+
+
+async def _listed(yielding: Any) -> list[Any]:
+    return [each async for each in yielding]
 
 
 def _awaited(coroutine: Any) -> Any:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import builtins
 import importlib
 import io
 import itertools
@@ -47,6 +48,7 @@ FORMAT = 1
 LEVELS = {"D": "debug", "I": "info", "W": "warning", "E": "error", "C": "critical"}
 _TRACE = 8000  # characters of a traceback that are told from its beginning, and as many from its end
 _MESSAGE = 20000
+_GROUP = 100  # exceptions of a group
 _LINE = 3000  # of an answer in a log; lines of less than 4096 bytes are written in one piece
 _INLINE = 5500000  # bytes of an answer that Lambda returns itself
 _SAME = {type(None), bool, str, int}
@@ -773,10 +775,20 @@ def _called(told: dict[str, Any]) -> Any:
             if told.get("needs") and (error.name or "").partition(".")[0] in ("lokki", "twingraph"):
                 text += ": " + told["needs"]
             raise type(error)(text, name=error.name) from None
-        value = function(*args, **kwargs)
-        if hasattr(value, "__await__"):
-            value = _awaited(value)
-        return _written(value, told)
+        return _written(_settled(function(*args, **kwargs)), told)
+
+
+def _settled(value: Any) -> Any:
+    """What the function returned, as data: what is awaitable is awaited, and what yields becomes a list."""
+    if hasattr(value, "__await__"):
+        return _settled(_awaited(value))
+    if hasattr(type(value), "__anext__"):
+        return _awaited(_listed(value))
+    return list(value) if hasattr(type(value), "__next__") and not isinstance(value, io.IOBase) else value
+
+
+async def _listed(value: Any) -> list[Any]:
+    return [each async for each in value]
 
 
 def _awaited(value: Any) -> Any:
@@ -822,10 +834,16 @@ def _told(error: BaseException) -> dict[str, Any]:
         "exception": isinstance(error, Exception),
         "message": _message(error),
         "args": _plainly(args),
+        "group": [_told(each) for each in getattr(error, "exceptions", ())] if _is_group(error) else None,
         "state": _plainly({key: each for key, each in state.items() if key != "__notes__"}),
         "notes": [str(each) for each in getattr(error, "__notes__", ())],
         "traceback": _trace(error),
     }
+
+
+def _is_group(error: BaseException) -> bool:
+    kind: Any = getattr(builtins, "BaseExceptionGroup", ())  # since Python 3.11
+    return isinstance(error, kind) and len(error.exceptions) <= _GROUP
 
 
 def _parts(error: BaseException) -> tuple[list[Any], dict[str, Any]]:
