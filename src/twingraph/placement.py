@@ -64,18 +64,13 @@ def placement(
 
 
 def _variables(component: str, told: Mapping[str, Any]) -> dict[str, str]:
-    made = {str(name): str(value) for name, value in told.items()}
-    for name, value in made.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise ComponentError(
-                f"Component {component!r}: environment variable {name!r} cannot be set: a name is not empty and has no = "
-                "in it, and neither it nor its value has a NUL."
-            )
-    if missing := [name for name, value in told.items() if value is None]:
-        raise ComponentTypeError(
-            f"Component {component!r}: environment variable {missing[0]!r} takes a text, not None."
-        )
-    return made
+    for name, value in told.items():
+        where = f"Component {component!r}: environment variable {name!r}"
+        if value is None:
+            raise ComponentTypeError(f"{where} takes a text, not None.")
+        if not name or "=" in str(name) or "\0" in f"{name}{value}":
+            raise ComponentError(f"{where} cannot be set: a name has no = in it, and neither it nor its value a NUL.")
+    return {str(name): str(value) for name, value in told.items()}
 
 
 def _limit(platform: str, config: Mapping[str, Any]) -> Any:
