@@ -188,10 +188,10 @@ def test_exceptions_whose_arguments_cannot_be_sent_and_those_in_groups_arrive_as
 
     with pytest.raises(ValueError, match="<module 'sys'"):
         there(work, "module")
-    with pytest.raises(ExceptionGroup, match=r"^both \(of them\) \(2 sub-exceptions\)") as group:
+    with pytest.raises(ExceptionGroup, match=r"^both \(of them\)") as group:
         there(work, "group")
     key, inner = group.value.exceptions
-    assert (key.args, type(inner), inner.exceptions[0].args) == (("k",), ExceptionGroup, (1,))
+    assert (group.value.message, key.args, inner.exceptions[0].args) == ("both (of them)", ("k",), (1,))
 
 
 def test_exceptions_arrive_with_their_arguments_and_the_place_they_came_from() -> None:
