@@ -7,7 +7,7 @@ and ours takes them as they are; any other gets the texts.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -21,10 +21,16 @@ _LONG = 1 << 16
 
 
 class Piece:
-    """Messages in a row."""
+    """Messages in a row.
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    Attributes:
+        texts: the messages.
+        about: the executions that they tell of; of answers to a client, none.
+    """
+
+    def __init__(self, texts: Sequence[str], about: Iterable[str] = ()) -> None:
         self.texts = texts
+        self.about = frozenset(about)
 
     def __len__(self) -> int:
         return len(self.texts)

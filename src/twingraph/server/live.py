@@ -43,7 +43,7 @@ class Batch:
     @cached_property
     def whole(self) -> Piece:
         """All messages."""
-        return Piece([json.dumps(message) for _, message in self._told])
+        return Piece([json.dumps(message) for _, message in self._told], (execution for execution, _ in self._told))
 
     @cached_property
     def by_execution(self) -> dict[str, Piece]:
@@ -51,7 +51,7 @@ class Batch:
         texts: dict[str, list[str]] = {}
         for (execution, _), text in zip(self._told, self.whole.texts, strict=True):
             texts.setdefault(execution, []).append(text)
-        return {execution: Piece(each) for execution, each in texts.items()}
+        return {execution: Piece(each, (execution,)) for execution, each in texts.items()}
 
 
 Hear = Callable[[Batch], None]

@@ -27,7 +27,7 @@ from twingraph.server.catalog import Catalog, circle
 from twingraph.server.problems import Problem, no_execution, no_workflow
 from twingraph.server.spelling import misspelt
 from twingraph.server.timing import timing, told
-from twingraph.server.views import OVER, execution_of, metrics_of, summary_of
+from twingraph.server.views import OVER, execution_of, metrics_of, progress_of, summary_of
 
 Json = Mapping[str, Any]
 
@@ -223,6 +223,12 @@ class Service:
         counts = self.graph.progress([id])[id] if recorded.host else {}  # which it has from its beginning on
         nodes = self.graph.nodes(id) if recorded.status in OVER else []
         return execution_of(recorded, request, counts, {each.node_id: each for each in nodes})
+
+    def states(self, executions: Sequence[str]) -> list[tuple[str, str, wire.Progress]]:
+        """The status of several executions, and how far they are; what is not there is left out."""
+        counts = self.graph.progress(executions)
+        found = ((each, requests.status(self.graph, each)) for each in executions)
+        return [(each, status, progress_of(counts[each])) for each, status in found if status]
 
     def is_over(self, id: str) -> bool:  # noqa: A002
         """Whether an execution is over."""

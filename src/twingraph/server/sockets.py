@@ -4,7 +4,8 @@ A client sends `{"action": "subscribe", "execution_id": ...}` and gets first how
 is missed between the two, also when the execution is over. Without an id it hears of all executions.
 
 Messages are written to a client as they come, whole batches at once. What one that is behind does not take waits in a
-queue of its own; when that is full, the client loses what is in it, gets how things are instead, and hinders nobody.
+queue of its own; when that is full, the client loses what is in it and hinders nobody: it is told how many messages
+these were, and how the executions are that they were about. Answers to what it said itself are not lost.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from twingraph import wire
+from twingraph.errors import TwinGraphError
 from twingraph.server.callers import Caller
 from twingraph.server.context import Context
 from twingraph.server.frames import WIRE, Piece, Wire
@@ -35,7 +37,9 @@ _MOST_WAITING = 10_000
 _ROOM = 16 << 20  # bytes that may wait
 _LONGEST = 64 << 10
 _MOST_SUBSCRIPTIONS = 1_000
+_MOST_ANSWERS = 100  # that are kept for who does not take them
 _TOGETHER = 1 << 16  # bytes that are written before others get a turn
+_PAUSE = 1.0  # seconds
 _ACTIONS = ("subscribe", "unsubscribe", "ping")
 
 
@@ -79,25 +83,38 @@ class _Queue:
 
     def __init__(self) -> None:
         self._pieces: deque[Piece] = deque()
-        self._messages = self._size = 0
+        self._messages = self._size = self._missed = 0
+        self._about: dict[str, None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
 
     def put(self, piece: Piece) -> bool:
-        """Let it wait; False when there was too much: then it is all that waits."""
+        """Let it wait; False when there was too much, so that how things are has to be told instead."""
         full = self._messages + len(piece) > _MOST_WAITING or self._size + len(piece.frames) > _ROOM
         if full:
-            self.clear()
+            self._drop()
         self._pieces.append(piece)
         self._messages += len(piece)
         self._size += len(piece.frames)
         return not full
 
-    def clear(self) -> None:
-        """Forget it."""
-        self._pieces.clear()
-        self._messages = self._size = 0
+    def missed(self) -> tuple[int, list[str]]:
+        """Forget all but some answers: how many messages are forgotten by now, and which executions they were about."""
+        self._drop()
+        told = self._missed, list(self._about)
+        self._missed, self._about = 0, {}
+        return told
+
+    def _drop(self) -> None:
+        answers = [each for each in self._pieces if not each.about][:_MOST_ANSWERS]
+        for each in self._pieces:
+            if each.about:
+                self._missed += len(each)
+                self._about |= dict.fromkeys(each.about)
+        self._pieces = deque(answers)
+        self._messages = sum(map(len, answers))
+        self._size = sum(len(each.frames) for each in answers)
 
     def take(self) -> list[Piece]:
         """Some of it, in order."""
@@ -171,11 +188,25 @@ class _Client:
             self._busy = True
             while self._behind or self._waiting:
                 if self._behind:
-                    self._behind = False
-                    self._waiting.clear()
-                    await self._write([await self._state(each) for each in tuple(self._subscribed)])
+                    await self._catch_up()
                 await self._write(self._waiting.take())
             self._busy = False
+
+    async def _catch_up(self) -> None:
+        """Tell how much was lost, and how things are; when the database is away, as soon as it is back."""
+        self._behind = False
+        count, about = self._waiting.missed()
+        told = {"event": "missed", "data": {"messages": count, "executions": len(about)}}
+        await self._write([Piece([json.dumps(told)])] if count else [])
+        try:
+            for each in tuple(self._subscribed):
+                await self._write([await self._state(each)])
+            if self._all:
+                others = [each for each in about if each not in self._subscribed]
+                await self._write([await run_in_threadpool(_updates, self._service, others[-_MOST_SUBSCRIPTIONS:])])
+        except TwinGraphError:
+            self._behind = True
+            await asyncio.sleep(_PAUSE)
 
     async def _write(self, pieces: list[Piece]) -> None:
         """Send messages when the client takes them."""
@@ -246,9 +277,15 @@ def _state(service: Service, execution: str) -> Piece:
     told = service.execution(execution)
     nodes = json.loads(service.graph_of(execution))["nodes"]
     made = [update(told.execution_id, told.status, told.progress), *(node_status(execution, each) for each in nodes)]
-    piece = Piece([json.dumps(each) for each in made])
+    piece = Piece([json.dumps(each) for each in made], (execution,))
     _ = piece.frames  # made here, where nobody waits for it
     return piece
+
+
+def _updates(service: Service, executions: Sequence[str]) -> Piece:
+    """How these executions are, without their nodes."""
+    made = [update(each, status, progress) for each, status, progress in service.states(executions)]
+    return Piece([json.dumps(each) for each in made], executions)
 
 
 def update(execution: str, status: str, progress: wire.Progress) -> dict[str, Any]:

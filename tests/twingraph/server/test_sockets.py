@@ -168,13 +168,17 @@ def test_events_arrive_in_order_at_all_who_listen_whatever_their_length(recorder
             assert [json.loads(socket.recv(10)) for _ in events] == events
 
 
-def test_who_does_not_keep_up_gets_how_things_are_and_hinders_nobody(recorder: Recorder) -> None:
+@pytest.mark.parametrize("which", [{"execution_id": "mine"}, {}])
+def test_who_does_not_keep_up_is_told_what_was_lost_and_how_things_are_and_hinders_nobody(
+    recorder: Recorder, which: dict[str, str]
+) -> None:
     story = Story(recorder, held=True)
     recorder(ExecutionStarted("mine", "x", kind="pipeline", at=now()))
     recorder.flush()
     with serving(story) as url, connect(f"{url.replace('http', 'ws')}/ws", max_queue=1) as slow:
+        slow.send(json.dumps({"action": "subscribe", **which}))
+        slow.recv(10)
         with connect(f"{url.replace('http', 'ws')}/ws") as quick:
-            subscribed(slow, "mine")
             subscribed(quick, "mine")
             assert story.hub is not None
             for start in range(0, 1_000, 50):
@@ -182,13 +186,25 @@ def test_who_does_not_keep_up_gets_how_things_are_and_hinders_nobody(recorder: R
                     story.hub.publish("mine", noted(number, 10_000))
                 heard = [json.loads(quick.recv(10))["data"]["node_id"] for _ in range(50)]
                 assert heard == [f"node-{number}" for number in range(start, start + 50)]
-        before = 0
-        while json.loads(slow.recv(10))["event"] == "node:status":
-            before += 1
-        assert before < 1_000
+            slow.send(json.dumps({"action": "ping"}))
+        events = _until_answered(slow)
+        lost = [each["data"] for each in events if each["event"] == "missed"]
+        assert all(each["executions"] == 1 for each in lost)
+        assert len(events) < 1_000
+        assert sum(each["event"] == "node:status" for each in events) + sum(each["messages"] for each in lost) == 1_000
+        after = next(number for number, each in enumerate(events) if each["event"] == "missed") + 1
+        assert events[after]["event"] == "execution:update"
         last = noted(1_000, 0)
         story.hub.publish("mine", last)
         assert json.loads(slow.recv(10)) == last
+
+
+def _until_answered(socket: ClientConnection) -> list[dict[str, Any]]:
+    """What comes before the answer to a ping."""
+    events = []
+    while (event := json.loads(socket.recv(10)))["event"] != "pong":
+        events.append(event)
+    return events
 
 
 @settings(max_examples=150, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
