@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,13 +19,14 @@ from twingraph.client.attempts import Attempts
 from twingraph.client.calls import Call
 from twingraph.client.errors import ServerUnreachableError
 from twingraph.client.listening import LONGEST, Listening
-from twingraph.client.pages import Page, log_query
+from twingraph.client.pages import Item, Page, log_query, portions
 from twingraph.client.payload import body_of
 from twingraph.client.server import Server, server
 from twingraph.client.waiting import Waiting
 
 T = TypeVar("T", bound=wire.Body)
 Lines = list[wire.LogLine]
+Several = list[wire.Execution | wire.ErrorBody]
 
 
 class TwinGraphClient:
@@ -186,6 +187,28 @@ class Executions:
         return self._sender.send(
             calls.create_execution(workflow_id, plain(dict(inputs or {})), dict(config or {}), key)
         )
+
+    def create_many(self, executions: Iterable[Mapping[str, Any]]) -> Several:
+        """Execute many; what cannot be executed is an error in its place, and the others are.
+
+        Args:
+            executions: of each `workflow_id`, and what there is of `inputs` and `config`.
+        """
+        return self._many(calls.execute_all, executions)
+
+    def get_many(self, execution_ids: Iterable[str]) -> Several:
+        """How many executions are, in this order; in the place of one that there is not stands the error."""
+        return self._many(calls.get_all, execution_ids)
+
+    def stop_many(self, execution_ids: Iterable[str]) -> Several:
+        """End many executions; in the place of one that cannot be stopped stands the error."""
+        return self._many(calls.stop_all, execution_ids)
+
+    def _many(self, call: Callable[[Iterable[Item]], Call[wire.BulkAnswer]], items: Iterable[Item]) -> Several:
+        told: Several = []
+        for portion in portions(items):
+            told += self._sender.send(call(portion)).results
+        return told
 
     def get_status(self, execution_id: str) -> wire.Execution:
         """How an execution is: its `status`, `progress`, `outputs`, `error`."""

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from lokki.frozen import field, frozen
+from lokki.jsonable import plain
 from twingraph import wire
 
 T = TypeVar("T", bound=wire.Body)
@@ -159,6 +160,27 @@ def get_logs(execution: str, query: Mapping[str, Any]) -> Call[wire.Logs]:
 def get_graph(execution: str) -> Call[wire.Graph]:
     """GET /api/graph/execution/{id}."""
     return Call(f"The graph of execution {execution!r}", "GET", _at("graph", "execution", execution), wire.Graph)
+
+
+# ---- Many at once
+
+
+def execute_all(executions: Iterable[Mapping[str, Any]]) -> Call[wire.BulkAnswer]:
+    """POST /api/bulk/executions."""
+    body = {"executions": [{**each, "inputs": plain(dict(each.get("inputs") or {}))} for each in executions]}
+    return Call("Executing many", "POST", _at("bulk", "executions"), wire.BulkAnswer, body=body, repeatable=False)
+
+
+def get_all(executions: Iterable[str]) -> Call[wire.BulkAnswer]:
+    """POST /api/bulk/executions/get."""
+    path = _at("bulk", "executions", "get")
+    return Call("Reading many executions", "POST", path, wire.BulkAnswer, body={"ids": list(executions)})
+
+
+def stop_all(executions: Iterable[str]) -> Call[wire.BulkAnswer]:
+    """POST /api/bulk/executions/stop."""
+    path = _at("bulk", "executions", "stop")
+    return Call("Stopping many executions", "POST", path, wire.BulkAnswer, body={"ids": list(executions)})
 
 
 # ---- Components, health

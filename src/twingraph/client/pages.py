@@ -1,9 +1,10 @@
-"""Lists that come a page at a time, for both clients."""
+"""Lists that come a page at a time, or go a portion at a time, for both clients."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from twingraph import wire
@@ -15,6 +16,9 @@ class _Known(Protocol):
 
 
 T = TypeVar("T", bound=_Known)
+Item = TypeVar("Item")
+
+_AT_ONCE = 1_000
 
 
 class _Page(Generic[T]):
@@ -98,6 +102,13 @@ def _unseen(items: Sequence[T], seen: set[str]) -> Iterator[T]:
         if each.id not in seen:
             seen.add(each.id)
             yield each
+
+
+def portions(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """As many as one bulk request takes, again and again."""
+    left = iter(items)
+    while portion := list(islice(left, _AT_ONCE)):
+        yield portion
 
 
 def log_query(

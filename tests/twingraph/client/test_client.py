@@ -139,6 +139,24 @@ def test_one_key_is_one_execution(client: Any, workflow: str) -> None:
     assert client.executions.create(workflow, inputs={"x": 1}).id != first.id
 
 
+def test_many_are_asked_for_read_and_stopped_at_once(client: Any, workflow: str, story: Story) -> None:
+    over = client.executions.create(workflow_id=workflow).id
+    story.held = True
+    asked = [{"workflow_id": workflow, "inputs": {"n": number}} for number in range(1_001)]
+    told = client.executions.create_many([*asked, {"workflow_id": "nowhere"}])
+    assert told[-1].code == "workflow_not_found"
+    ids = [each.id for each in told[:-1]]
+    assert len(set(ids)) == 1_001
+    some = client.executions.get_many(["nothing", ids[0], over])
+    assert [getattr(each, "code", "") or each.status for each in some] == [
+        "execution_not_found",
+        "pending",
+        "completed",
+    ]
+    stopped = client.executions.stop_many([over, ids[-1]])
+    assert [getattr(each, "code", "") or each.status for each in stopped] == ["execution_over", "stopped"]
+
+
 def test_an_execution_is_watched_to_its_end(client: Any, workflow: str, story: Story) -> None:
     asked = client.executions.create(workflow, inputs={"rows": 3})
     told = [(each.event, each.data.get("status")) for each in client.executions.watch(asked.id)]
