@@ -10,6 +10,8 @@
   no further thread can be started.
 - Each task of a state machine assumes the role again and makes a new client, each JSONPath is parsed again, and each
   call of a function becomes figures in CloudWatch. These take most of the time of a state that calls a small function.
+- It looks every half second whether a function is there, and every second whether one has got its new code, and once
+  more for its new configuration. Both take a few hundredths of a second here.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from botocore.config import Config
+from botocore.waiter import Waiter
 from localstack import config
 from localstack.aws.connect import connect_to
 from localstack.runtime.server import twisted
 from localstack.services.cloudformation.engine.v2 import change_set_model_executor
 from localstack.services.cloudformation.resource_provider import OperationStatus, ProgressEvent
+from localstack.services.lambda_ import provider as functions
 from localstack.services.lambda_.invocation import version_manager
 from localstack.services.lambda_.invocation.lambda_models import S3Code
 from localstack.services.lambda_.resource_providers.aws_lambda_function import LambdaFunctionProvider
@@ -44,6 +48,8 @@ from localstack.services.stepfunctions.backend import execution_worker
 
 _CONNECTIONS = 100
 _OLD_CODE_SECONDS = 60.0
+_LOOK_SECONDS = 0.02
+_PATIENCE_SECONDS = 300.0
 Apply = Callable[[Mapping[str, Any], Any], None]
 
 
@@ -133,6 +139,8 @@ def _be_quick() -> None:
         room.parse = lru_cache(maxsize=4096)(room.parse)
     boto_client.connect_to = _KnownRoles()
     version_manager.start_thread = _unless_for_figures(version_manager.start_thread)
+    functions.poll_condition = functools.partial(functions.poll_condition, interval=_LOOK_SECONDS)
+    Waiter.wait = _looking_often(Waiter.wait)
 
 
 class _KnownRoles:
@@ -156,3 +164,15 @@ def _unless_for_figures(start_thread: Callable[..., Any]) -> Callable[..., Any]:
         return None if for_figures else start_thread(method, *given, name=name, **more)
 
     return started
+
+
+def _looking_often(wait: Callable[..., Any]) -> Callable[..., Any]:
+    often = {"Delay": _LOOK_SECONDS, "MaxAttempts": int(_PATIENCE_SECONDS / _LOOK_SECONDS)}
+
+    @functools.wraps(wait)
+    def waited(self: Any, **given: Any) -> Any:
+        if self.name == "FunctionUpdatedV2":
+            given.setdefault("WaiterConfig", often)
+        return wait(self, **given)
+
+    return waited
