@@ -32,6 +32,12 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(1, f"error: {message}\nSee {self.prog} --help.\n")
 
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """There are arguments that nothing takes."""
+        flags = [flag for each in self._actions for flag in each.option_strings]
+        near = nearest(rest[0].partition("=")[0], flags) if rest[0].startswith("-") else ""
+        self.error(f"unrecognized arguments: {' '.join(rest)}{near}")
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             near = nearest(str(value), map(str, action.choices))

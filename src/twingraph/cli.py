@@ -47,19 +47,22 @@ def _carry_out(argv: list[str]) -> None:
     parser.add_argument("--version", action="version", version=f"twingraph {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     named = next((each for each in argv if not each.startswith("-")), None)
+    asked = parser
     for name, short in _COMMANDS.items():
         if name == named:  # the others need not be imported
-            _add(commands, name, short, _command(name))
+            asked = _add(commands, name, short, _command(name))
         else:
             commands.add_parser(name, help=short, add_help=False)
-    options = parser.parse_args(argv)
+    options, rest = parser.parse_known_args(argv)
+    if rest:
+        asked.refuse(rest)
     if options.command is None:
         parser.print_help(sys.stderr)
         sys.exit(1)
     _command(options.command).run(options)
 
 
-def _add(commands: argparse._SubParsersAction[Parser], name: str, short: str, command: Command) -> None:
+def _add(commands: argparse._SubParsersAction[Parser], name: str, short: str, command: Command) -> Parser:
     examples = "\n".join(f"  twingraph {name} {example}".rstrip() for example in command.examples)
     told = commands.add_parser(
         name,
@@ -70,6 +73,7 @@ def _add(commands: argparse._SubParsersAction[Parser], name: str, short: str, co
         allow_abbrev=False,
     )
     command.options(told)
+    return told
 
 
 def _command(name: str) -> Command:

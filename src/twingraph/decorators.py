@@ -173,7 +173,7 @@ class Component:
             try:
                 self._bind(*args, **named)
             except TypeError as error:
-                raise TypeError(f"{self.name}() {self._unknown(named) or error}") from None
+                raise misfit(self.name, self.signature, named, error) from None
         return args, named, parent_hashes(self.name, *given) if given else ()
 
     def _fits(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
@@ -210,14 +210,6 @@ class Component:
     def _bind(self) -> Callable[..., inspect.BoundArguments]:
         # a class says itself what its inputs lack
         return self.signature.bind_partial if self.instance else self.signature.bind
-
-    def _unknown(self, named: Mapping[str, Any]) -> str:
-        """What is wrong with arguments whose names are; that others are missing because of it needs no telling."""
-        known = self.signature.parameters
-        names = [each for each in named if each not in known]
-        if not names or any(each.kind is each.VAR_KEYWORD for each in known.values()):
-            return ""
-        return f"got an unexpected keyword argument {names[0]!r}{nearest(names[0], known)}"
 
 
 @overload
@@ -287,6 +279,15 @@ def component(
         return Component(_function(function), called, placed, policy, _cache(called, cache))
 
     return decorate if fn is None else decorate(fn)
+
+
+def misfit(name: str, signature: inspect.Signature, named: Mapping[str, Any], error: TypeError) -> TypeError:
+    """What is wrong with arguments; where the name of one is, that others are missing because of it is not told."""
+    known = signature.parameters
+    odd = [each for each in named if each not in known]
+    if not odd or any(each.kind is each.VAR_KEYWORD for each in known.values()):
+        return TypeError(f"{name}() {error}")
+    return TypeError(f"{name}() got an unexpected keyword argument {odd[0]!r}{nearest(odd[0], known)}")
 
 
 def component_of(instance: Instance) -> Component:

@@ -16,6 +16,7 @@ from typing import Any, overload
 from lokki.runtime.failure import summary
 from lokki.runtime.invoke import settled
 from twingraph.calls import inside, results_in
+from twingraph.decorators import misfit
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Listener, NodeFailed, NodeFinished, NodeStarted
 from twingraph.handling import Ending, handling
@@ -173,10 +174,11 @@ class Pipeline:
         )
 
     def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        signature = inspect.signature(self.fn)
         try:
-            bound = inspect.signature(self.fn).bind(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}() {error}") from None
+            raise misfit(self.name, signature, kwargs, error) from None
         bound.apply_defaults()
         return dict(bound.arguments)
 

@@ -194,6 +194,19 @@ def test_what_follows_a_failure_is_skipped(heard: Heard) -> None:
     assert [(each.node, each.status) for each in heard.of(NodeFailed)] == [("broken", "failed"), ("add", "skipped")]
 
 
+def test_an_argument_that_a_pipeline_does_not_take_is_named_and_the_nearest_told() -> None:
+    @pipeline
+    def counted(birds: int) -> int:
+        return birds
+
+    with pytest.raises(
+        TypeError, match=r"counted\(\) got an unexpected keyword argument 'brids'; did you mean 'birds'"
+    ):
+        counted(brids=1)
+    with pytest.raises(TypeError, match=r"counted\(\) missing a required argument: 'birds'"):
+        counted()
+
+
 def test_continue_gives_a_failed_result_and_goes_on(heard: Heard) -> None:
     @pipeline(error_handler="continue")
     def steps() -> Any:

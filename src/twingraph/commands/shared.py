@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lokki.layout import clean
 from twingraph.errors import GraphError
+from twingraph.executions.records import OVER
 from twingraph.settings import load_settings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def asked(options: argparse.Namespace) -> ExecutionGraph:
 def filter_options(parser: argparse.ArgumentParser) -> None:
     """Add what says which executions."""
     parser.add_argument("name", nargs="?", default="", help="only executions of this pipeline or workflow")
-    parser.add_argument("--status", default="", help="only those that are running, completed, failed or stopped")
+    parser.add_argument("--status", default="", choices=("pending", "running", *OVER), help="only those in this state")
     parser.add_argument(
         "--kind", default="", choices=("pipeline", "workflow", "session"), help="only those of this kind"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lokki.commands.shared import in_bytes
+from lokki.errors import nearest
 from twingraph.commands.shared import Command, asked, graph_options, moment, print_json, print_table
 from twingraph.errors import GraphError
 from twingraph.executions.statistics import Statistics
@@ -22,8 +23,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     with asked(options) as graph:
         found = graph.statistics(options.component, options.since)
-    if options.component and not found:
-        raise GraphError(f"No call of a component {options.component!r} is recorded here.")
+        if options.component and not found:
+            near = nearest(options.component, (each.component for each in graph.statistics("", options.since)))
+            raise GraphError(f"No call of a component {options.component!r} is recorded here{near or '.'}")
     if options.json:
         for each in found:
             print_json(each._asdict())

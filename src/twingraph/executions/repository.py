@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Table, and_, bindparam, desc, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from lokki.errors import nearest
 from twingraph.errors import GraphError
 from twingraph.executions import database, schema
 from twingraph.executions.changes import Batch, Row
@@ -23,6 +24,7 @@ from twingraph.executions.telling import named, reason
 T = TypeVar("T")
 
 INTERRUPTED = "The process that ran it ended before it did."
+_LOOKED_AT = 200  # executions whose ids may have been meant
 _AT_ONCE = 5_000  # rows of one statement
 _PROGRESS = (
     select(schema.nodes.c.execution_id, schema.nodes.c.status, func.count())
@@ -100,10 +102,11 @@ class Repository:
         else:
             rows = self.read(select(found).where(found.c.id == named))
             rows = rows or (self.read(query.where(found.c.id.startswith(named, autoescape=True))) if named else [])
+        if not rows and named == "latest":
+            raise GraphError("No execution is recorded yet.")
         if not rows:
-            raise GraphError(
-                "No execution is recorded yet." if named == "latest" else f"No execution {named!r} is recorded here."
-            )
+            newest = [row[0] for row in self.read(query.with_only_columns(found.c.id).limit(_LOOKED_AT))]
+            raise GraphError(f"No execution {named!r} is recorded here{nearest(named, ['latest', *newest]) or '.'}")
         if len(rows) > 1:
             raise GraphError(f"Several executions begin with {named!r}: write more of the id.")
         return Execution(*rows[0])
@@ -118,7 +121,8 @@ class Repository:
         found = schema.nodes
         rows = self.read(select(found).where(found.c.execution_id == execution, found.c.node_id == node))
         if not rows:
-            raise GraphError(f"Execution {execution} has no node {node!r}.")
+            known = (each.node_id for each in self.nodes(execution))
+            raise GraphError(f"Execution {execution} has no node {node!r}{nearest(node, known) or '.'}")
         return Node(*rows[0])
 
     def edges(self, execution: str) -> list[Edge]:

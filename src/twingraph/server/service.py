@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from lokki.errors import nearest
 from twingraph import wire
 from twingraph.errors import ComponentError
 from twingraph.executions import definitions, fires, requests, serving
@@ -258,7 +259,9 @@ class Service:
         known = {each.node_id for each in self.graph.nodes(id)}
         for each in start:
             if each not in known:
-                raise Problem(422, "node_not_found", f"Execution {id!r} has no node {each!r}.")
+                raise Problem(
+                    422, "node_not_found", f"Execution {id!r} has no node {each!r}{nearest(each, known) or '.'}"
+                )
         stored = self._stored(request.workflow_id)
         asked = requests.Asked(
             new_execution_id(), stored.id, stored.name, json.loads(request.inputs), json.loads(request.config),
