@@ -26,9 +26,12 @@ _LOOK = 0.05
 
 
 class Answering:
-    """Answers on a socket; when it is asked to end, executions have so many seconds."""
+    """Answers on a socket; when it is asked to end, executions have so many seconds.
 
-    def __init__(self, processes: Processes, settings: Settings, grace: float) -> None:
+    With `here`, what it listens on is reached from this machine only.
+    """
+
+    def __init__(self, processes: Processes, settings: Settings, grace: float, here: bool) -> None:
         self._processes = processes
         self._grace = grace
         self._service = Service(processes.graph, processes)
@@ -39,6 +42,7 @@ class Answering:
             limits=limits(settings.rate_limit),
             origins=settings.origins,
             version=_version(),
+            here=here,
         )
         connected(processes, self._context.hub.publish)
 

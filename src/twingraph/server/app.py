@@ -20,7 +20,7 @@ from twingraph.server import sockets
 from twingraph.server.context import Context
 from twingraph.server.document import document
 from twingraph.server.door import Door
-from twingraph.server.problems import Problem
+from twingraph.server.problems import Problem, unavailable
 from twingraph.server.routes import bulk, executions, graph, metrics, pages, workflows
 from twingraph.server.shortcut import ShortCut
 
@@ -56,12 +56,12 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
     app.add_exception_handler(GraphError, _broken)
     app.add_exception_handler(HTTPException, _nowhere)
     app.add_middleware(ShortCut, service=context.service)
-    if context.origins:
+    app.add_middleware(Door, context=context)
+    if context.origins:  # around the door: a browser asks first whether it may, and hides what does not say so
         app.add_middleware(
             CORSMiddleware, allow_origins=context.origins, allow_methods=["*"], allow_headers=["*"],
             expose_headers=["ETag", "Location", "Retry-After", "X-RateLimit-Remaining", "X-RateLimit-Reset"],
         )  # fmt: skip
-    app.add_middleware(Door, gate=context.gate, limits=context.limits, traffic=context.traffic)
     return app
 
 
@@ -88,7 +88,6 @@ async def _problem(_: Request, error: Exception) -> Response:
     return JSONResponse(body.model_dump(exclude_none=True), error.status, error.headers)
 
 
-async def _broken(_: Request, error: Exception) -> Response:
+async def _broken(request: Request, error: Exception) -> Response:
     _log.error("%s", error)
-    body = wire.ErrorBody(detail=str(error), code="graph_unavailable", hint="Try again when the database is back.")
-    return JSONResponse(body.model_dump(), 503, {"Retry-After": "5"})
+    return await _problem(request, unavailable(error))

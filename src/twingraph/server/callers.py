@@ -18,6 +18,11 @@ class Caller:
     name: str
     scope: Scope = "admin"
 
+    @property
+    def known(self) -> bool:
+        """Whether they said who they are."""
+        return not self.name.startswith("ip:")
+
     def may(self, scope: Scope) -> bool:
         """Whether they may do what needs this scope."""
         return SCOPES.index(self.scope) >= SCOPES.index(scope)

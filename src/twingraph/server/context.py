@@ -10,6 +10,7 @@ from fastapi import Depends, Header, Request
 from lokki.frozen import field, frozen
 from twingraph.server.auth import Credentials, Gate
 from twingraph.server.callers import Caller, Scope
+from twingraph.server.hosts import refuse_strange
 from twingraph.server.limits import Limits, Places
 from twingraph.server.live import Hub
 from twingraph.server.problems import Problem
@@ -28,6 +29,7 @@ class Context:
         gate: finds out who asks.
         limits: how much one client may ask for.
         origins: pages of these may use the API from a browser, besides the server's own.
+        here: whether it answers this machine only, and trusts whoever asks from there.
         sockets: how many WebSockets each client has open.
         traffic: what was answered so far.
         database: what the database is called.
@@ -44,6 +46,12 @@ class Context:
     origins: tuple[str, ...] = ()
     sockets: Places = field(default_factory=Places)
     traffic: Traffic = field(default_factory=Traffic)
+    here: bool = False
+
+    def refuse_strange(self, who: Caller, host: str) -> None:
+        """Refuse who did not have to say who they are and calls the server by a name that is not this machine's."""
+        if self.here and not who.known:
+            refuse_strange(host, self.origins)
 
 
 def open_context(
@@ -54,13 +62,14 @@ def open_context(
     limits: Limits | None = None,
     origins: tuple[str, ...] = (),
     version: str = "",
+    here: bool = False,
 ) -> Context:
     """The parts of a server, put together."""
     from twingraph.executions.telling import named
 
     gate = Gate(service.graph, told or Credentials())
     database = named(service.graph.url)
-    return Context(service, launcher, Hub(), gate, database, version, limits or Limits(), origins)
+    return Context(service, launcher, Hub(), gate, database, version, limits or Limits(), origins, here=here)
 
 
 def context(request: Request) -> Context:

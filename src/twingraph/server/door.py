@@ -14,10 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from twingraph import wire
-from twingraph.server.auth import Gate
-from twingraph.server.limits import Limits, Meter
-from twingraph.server.problems import Problem
-from twingraph.server.traffic import Traffic
+from twingraph.errors import GraphError
+from twingraph.server.callers import Caller
+from twingraph.server.context import Context
+from twingraph.server.limits import Meter
+from twingraph.server.problems import Problem, unavailable
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,11 +35,12 @@ _METRICS = "/metrics"
 class Door:
     """The way in and out."""
 
-    def __init__(self, app: App, gate: Gate, limits: Limits, traffic: Traffic) -> None:
+    def __init__(self, app: App, context: Context) -> None:
         self._app = app
-        self._gate = gate
-        self._limits = limits
-        self._traffic = traffic
+        self._gate = context.gate
+        self._limits = context.limits
+        self._traffic = context.traffic
+        self._context = context
         self._meter = Meter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,9 +52,9 @@ class Door:
         headers = Headers(scope=scope)
         extra: dict[str, str] = {"X-API-Version": wire.API_VERSION}
         try:
-            wanted = _wanted(headers, scope["path"])
             if scope["path"].startswith((_API, _METRICS)):
                 await self._enter(scope, headers, extra)
+            wanted = _wanted(headers, scope["path"])
             receive = await _bounded(headers, receive, self._limits.body)
         except Problem as problem:
             await _answer(send, problem, {**extra, **problem.headers})
@@ -60,19 +62,33 @@ class Door:
         await self._app(scope, receive, _dressed(send, extra, wanted))
 
     async def _enter(self, scope: Scope, headers: Headers, extra: dict[str, str]) -> None:
-        """Find out who asks, and count it."""
+        """Find out who asks, and count it; who does not say it is counted by their address, and guesses no faster."""
         address = scope["client"][0] if scope.get("client") else "unknown"
-        caller = self._gate.at_once(address)
-        if caller is None:
-            caller = await run_in_threadpool(self._gate.caller, headers, address)
+        try:
+            caller = await self._caller(headers, address)
+        except Problem:
+            self._count(f"ip:{address}", scope["path"], extra)
+            raise
         scope.setdefault("state", {})["caller"] = caller
-        if not scope["path"].startswith(_API):
-            return
-        bulk = scope["path"].startswith(_BULK)
+        self._count(caller.name, scope["path"], extra)
+        self._context.refuse_strange(caller, headers.get("host", ""))
+
+    async def _caller(self, headers: Headers, address: str) -> Caller:
+        known = self._gate.at_once(address)
+        if known is not None:
+            return known
+        try:
+            return await run_in_threadpool(self._gate.caller, headers, address)
+        except GraphError as error:
+            raise unavailable(error) from error
+
+    def _count(self, client: str, path: str, extra: dict[str, str]) -> None:
+        """Count a request of the API; one too many is a `Problem`."""
+        bulk = path.startswith(_BULK)
         limit = self._limits.bulk if bulk else self._limits.requests
-        if not limit:
+        if not limit or not path.startswith(_API):
             return
-        verdict = self._meter.count(f"{caller.name}{' bulk' if bulk else ''}", limit)
+        verdict = self._meter.count(f"{client}{' bulk' if bulk else ''}", limit)
         extra.update(verdict.headers)
         if not verdict.allowed:
             raise Problem(

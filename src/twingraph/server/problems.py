@@ -28,3 +28,9 @@ def no_execution(execution: str) -> Problem:
     """There is no such execution."""
     hint = "GET /api/executions lists them."
     return Problem(404, "execution_not_found", f"There is no execution {execution!r}.", hint)
+
+
+def unavailable(error: Exception) -> Problem:
+    """The database cannot be asked."""
+    hint = "Try again when the database is back."
+    return Problem(503, "graph_unavailable", str(error), hint, {"Retry-After": "5"})

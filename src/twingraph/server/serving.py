@@ -63,8 +63,9 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
     processes = Processes(
         graph, lambda: nursery.started(options.files, url, home), begun, most=options.workers, launching=launching
     )
-    answering = Answering(processes, settings, GRACE)
-    if not (options.insecure or answering.asks_who or _is_loopback(options.host)):
+    here = _is_loopback(options.host)
+    answering = Answering(processes, settings, GRACE, here and not options.insecure)
+    if not (options.insecure or answering.asks_who or here):
         raise TwinGraphError(
             f"Whoever reaches {options.host} could run code here: the server listens beyond this machine only with "
             "API keys (twingraph keys create, or TWINGRAPH_API_KEYS), or with --insecure."

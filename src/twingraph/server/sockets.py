@@ -23,12 +23,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from twingraph import wire
-from twingraph.errors import TwinGraphError
+from twingraph.errors import GraphError, TwinGraphError
 from twingraph.server.callers import Caller
 from twingraph.server.context import Context
 from twingraph.server.frames import WIRE, Piece, Wire
 from twingraph.server.live import Batch
-from twingraph.server.problems import Problem
+from twingraph.server.problems import Problem, unavailable
 from twingraph.server.service import Service
 
 router = APIRouter()
@@ -49,7 +49,8 @@ async def listen(socket: WebSocket) -> None:
     context: Context = socket.app.state.context
     try:
         caller = await run_in_threadpool(_caller, context, socket)
-    except Problem as problem:
+    except (Problem, GraphError) as error:
+        problem = error if isinstance(error, Problem) else unavailable(error)
         body = wire.ErrorBody(detail=problem.detail, code=problem.code, hint=problem.hint)
         await socket.send_denial_response(
             JSONResponse(body.model_dump(exclude_none=True), problem.status, problem.headers)
@@ -70,6 +71,7 @@ def _caller(context: Context, socket: WebSocket) -> Caller:
         raise Problem(403, "origin_refused", detail, "TWINGRAPH_ORIGINS names the origins that may.")
     address = socket.client.host if socket.client else "unknown"
     caller = context.gate.caller(socket.headers, address, socket.query_params)
+    context.refuse_strange(caller, socket.headers.get("host", ""))
     limit = context.limits.sockets
     if not context.sockets.enter(caller.name, limit):
         raise Problem(

@@ -9,6 +9,8 @@ from typing import Any
 import jwt
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
+from starlette.testclient import WebSocketDenialResponse
 
 from tests.twingraph.server.conftest import WORKFLOW, Waiting
 from twingraph.errors import ComponentError
@@ -31,10 +33,10 @@ def serve(graph: Repository, launcher: Waiting) -> Iterator[Any]:
     opened: list[TestClient] = []
 
     def served(
-        told: Credentials | None = None, most: Limits | None = None, origins: tuple[str, ...] = ()
+        told: Credentials | None = None, most: Limits | None = None, origins: tuple[str, ...] = (), here: bool = False
     ) -> TestClient:
         context = open_context(
-            Service(graph, launcher), launcher, told=told, limits=most or Limits(0, 0, 0), origins=origins
+            Service(graph, launcher), launcher, told=told, limits=most or Limits(0, 0, 0), origins=origins, here=here
         )
         opened.append(TestClient(create_app(context)).__enter__())
         return opened[-1]
@@ -200,3 +202,56 @@ def test_pages_of_other_origins_are_kept_out_unless_they_are_named(serve: Any) -
     assert "access-control-allow-origin" not in serve().get("/api/workflows", headers=ours).headers
     named = serve(origins=("https://ui.example",)).get("/api/workflows", headers=ours)
     assert named.headers["access-control-allow-origin"] == "https://ui.example"
+
+
+def test_a_page_that_is_named_may_use_a_server_with_keys(serve: Any) -> None:
+    client = serve(credentials("key:read", ""), origins=("https://ui.example",))
+    page = {"Origin": "https://ui.example"}
+    first = {**page, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "x-api-key"}
+    asked = client.options("/api/workflows", headers=first)
+    assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, "https://ui.example")
+    assert client.get("/api/workflows", headers={**page, "X-API-Key": "key"}).status_code == 200
+    refused = client.get("/api/workflows", headers=page)
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://ui.example")
+
+
+def test_refusals_are_counted_and_say_how_much_is_left(serve: Any) -> None:
+    client = serve(credentials("key:read", ""), Limits(3, 0, 0))
+    answers = [client.get("/api/workflows", headers={"X-API-Key": f"guess-{number}"}) for number in range(4)]
+    assert [each.status_code for each in answers] == [401, 401, 401, 429]
+    assert [each.headers["x-ratelimit-remaining"] for each in answers] == ["2", "1", "0", "0"]
+    other = client.get("/api/workflows", headers={"X-API-Key": "key", "Accept": "application/vnd.twingraph.v9+json"})
+    assert (other.status_code, other.headers["x-ratelimit-remaining"]) == (406, "2")
+
+
+def test_a_database_that_is_away_is_told_to_who_says_who_they_are(serve: Any, graph: Repository) -> None:
+    client = serve()
+    assert client.get("/api/workflows").status_code == 200
+    keys.create(graph, "laptop", "read")
+    client = serve()
+    with graph.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE keys RENAME TO gone"))
+    answer = client.get("/api/workflows", headers={"X-API-Key": "tg_some"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "graph_unavailable")
+    with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/ws?api_key=tg_some"):
+        pass
+    assert refused.value.status_code == 503
+
+
+def test_a_name_that_leads_here_from_elsewhere_is_refused_where_nobody_is_asked(serve: Any) -> None:
+    client = serve(here=True, origins=("https://ui.example",))
+    for host, status in (
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("ui.example", 200),
+        ("evil.example:8000", 403),
+        ("[", 403),
+    ):
+        assert client.get("/api/workflows", headers={"Host": host}).status_code == status
+    evil = {"Host": "evil.example", "Origin": "http://evil.example"}
+    with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/ws", headers=evil):
+        pass
+    assert refused.value.json()["code"] == "host_refused"
+    with_keys = serve(credentials("key:read", ""), here=True)
+    assert with_keys.get("/api/workflows", headers={"Host": "flows.example", "X-API-Key": "key"}).status_code == 200
