@@ -161,6 +161,15 @@ def test_an_index_that_somebody_replaces_is_seen_anew() -> None:
     assert [each["id"] for each in index.search([1, 0])] == ["other"]
 
 
+def test_a_place_where_no_folder_can_be_is_told() -> None:
+    Path("file").write_text("")
+    for index in (VectorSearch(index="x", location="file"), VectorSearch(index="file", location=".")):
+        with pytest.raises(ComponentError, match=r"^There can be no index in .*file.*: a part of that path is"):
+            index.count()
+    with pytest.raises(ComponentError, match=r"^The folder /proc/none/x for an index cannot be made: No such file"):
+        VectorSearch(index="x", location="/proc/none").add([1, 0])
+
+
 def test_a_damaged_index_is_told() -> None:
     index = VectorSearch(index="damaged", location="here")
     index.add(np.eye(3), ids=["a", "b", "c"])

@@ -16,6 +16,7 @@ from twingraph.components.transforming.shapes import (
     COLUMNS,
     EXPRESSIONS,
     FLAG,
+    INPUT,
     NAMED_EXPRESSIONS,
     NAMED_TEXTS,
     NAMED_TYPES,
@@ -203,7 +204,7 @@ FORMS: dict[str, Form] = {
         Join,
         "with",
         {
-            "with": TEXT, "on": NAMES, "left_on": NAMES, "right_on": NAMES, "how": choice(*HOWS), "suffix": TEXT,
+            "with": INPUT, "on": NAMES, "left_on": NAMES, "right_on": NAMES, "how": choice(*HOWS), "suffix": TEXT,
             "validate": choice(*_MANY),
         },
         ("with",),
@@ -278,7 +279,7 @@ def _read(form: Form, name: str, given: Any, where: str) -> Any:
     try:
         return shape.read(given)
     except Misshapen as problem:
-        field = "it" if form.whole or name == form.short else repr(name)
+        field = "it" if form.whole or name == form.short != "with" else repr(name)
         sentence = str(problem) or f"{field} takes {shape.words}, not {repr(given)[:60]}."
         raise ComponentError(where + sentence) from None
 

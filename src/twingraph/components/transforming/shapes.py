@@ -118,6 +118,7 @@ _EITHER = {"anyOf": [*_ONE_OR_MORE["anyOf"], _BY_NAME]}
 _TYPE = {"enum": [*TYPES, *(f"{name}?" for name in TYPES)]}
 
 TEXT = Shape("text", TEXT_SCHEMA, _text)
+INPUT = Shape("the name of the input that has the other rows", TEXT_SCHEMA, _text)
 NAMES = Shape("a column or a list of columns", _ONE_OR_MORE, _names)
 ORDER = Shape("a column or expression, '-name' for descending order, or a list of them", _ONE_OR_MORE, _names)
 EXPRESSIONS = Shape("an expression or a list of expressions", _ONE_OR_MORE, _expressions)

@@ -63,4 +63,7 @@ def _mark(path: str) -> tuple[int, int] | None:
         found = os.stat(path)
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        folder = os.path.dirname(path)
+        raise ComponentError(f"There can be no index in {folder}: a part of that path is a file.") from None
     return found.st_dev, found.st_ino

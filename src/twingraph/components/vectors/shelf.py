@@ -98,7 +98,10 @@ class Shelf:
 
     def make(self) -> None:
         """Make the folder and an SQLite file with nothing in it."""
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        except OSError as problem:
+            raise ComponentError(f"The folder {self.folder} for an index cannot be made: {problem.strerror}.") from None
         with self.alone("make", PATIENCE), closing(self._connected()) as connection:
             connection.execute("pragma journal_mode = wal")
             connection.execute("begin immediate")

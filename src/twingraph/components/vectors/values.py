@@ -195,4 +195,4 @@ def _named(metadata: Mapping[str, Any]) -> None:
 def _as_json(value: Any) -> Any:
     if hasattr(value, "tolist"):  # of NumPy
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__}")
+    raise TypeError(f"of type {type(value).__name__}")
