@@ -36,6 +36,7 @@ Begin = Callable[[], tuple[Channel, int]]
 
 _LOOK = 2.0  # seconds between two looks for executions that nobody told of
 _PAUSE = 1.0  # seconds until something that failed is tried again
+_HIDDEN = "%s of %s is not served: a workflow is stored as %r; remove that, or give one of them another name."
 _log = logging.getLogger("twingraph.server")
 
 
@@ -386,7 +387,8 @@ class Processes:
     def _adopt(self, nursery: Nursery) -> None:
         self._selector.register(nursery.channel, selectors.EVENT_READ, nursery)
         if not self.claiming.alone:
-            store(self.graph, nursery.catalog)
+            for hidden in store(self.graph, nursery.catalog):
+                _log.error(_HIDDEN, hidden.name, hidden.file, hidden.id)
             self._say_served()
         for each in nursery.broken:
             _log.error("%s is not served: %s%s", each.file, each.why, each.trace and f"\n{each.trace.rstrip()}")

@@ -11,14 +11,19 @@ from twingraph.executions.repository import Repository
 from twingraph.server.catalog import Catalog, Served
 
 
-def store(graph: Repository, catalog: Catalog) -> None:
+def store(graph: Repository, catalog: Catalog) -> list[Served]:
     """Store what files define; what is stored already as it is gets no new version.
 
-    What one of the files defined before, and does no more, is removed.
+    What one of the files defined before, and does no more, is removed. What somebody stored through the API stays as it
+    is: returns what cannot be had because of that.
     """
+    hidden = []
     for each in catalog.workflows:
         about = _about(each)
         found = definitions.found(graph, each.id)
+        if found is not None and not found.origin:
+            hidden.append(each)
+            continue
         told = (each.name, json.dumps(each.definition), json.dumps(about), each.file)
         if found is None or (found.name, found.definition, found.metadata, found.origin) != told:
             definitions.put(
@@ -35,6 +40,7 @@ def store(graph: Repository, catalog: Catalog) -> None:
     for id in definitions.of_files(graph, catalog.files):  # noqa: A001 - it is the workflow's
         if id not in known:
             definitions.removed(graph, id)
+    return hidden
 
 
 def _about(served: Served) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ run or to stop, and reads the rest from the graph.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 
 from lokki.errors import nearest
 from twingraph import wire
-from twingraph.errors import ComponentError
 from twingraph.executions import definitions, fires, requests, serving
 from twingraph.executions.records import LEVELS
 from twingraph.executions.records import Execution as Recorded
@@ -23,11 +21,11 @@ from twingraph.executions.repository import Repository
 from twingraph.executions.statistics import statistics
 from twingraph.fields import utc
 from twingraph.graphs.written import written
-from twingraph.notifications import channels
-from twingraph.server.catalog import Catalog, circle
+from twingraph.server.catalog import Catalog
+from twingraph.server.incoming import check_graph, check_metadata, said_of, slug
 from twingraph.server.problems import Problem, no_execution, no_workflow
 from twingraph.server.spelling import misspelt
-from twingraph.server.timing import timing, told
+from twingraph.server.timing import told
 from twingraph.server.views import OVER, execution_of, metrics_of, progress_of, summary_of
 
 Json = Mapping[str, Any]
@@ -83,15 +81,16 @@ class Service:
     ) -> tuple[wire.Workflow, bool]:
         """Store a workflow; returns it, and whether it is new."""
         definition = body.definition.model_dump(exclude_none=True)
-        _check(definition)
+        check_graph(definition)
         if body.id not in (None, id):
             hint = f"PUT /api/workflows/{body.id} stores it under that id."
             raise Problem(422, "id_differs", f"The id {body.id!r} in the body is not that of the path.", hint)
-        about = _about(body)
-        _check_metadata(about, body.name)
+        self._not_of_file(id)
+        about = said_of(body)
+        check_metadata(about, body.name)
         put = definitions.put(
             self.graph,
-            _slug(body.name) if id is None else id,
+            slug(body.name) if id is None else id,
             name=body.name,
             definition=definition,
             metadata=about,
@@ -120,6 +119,7 @@ class Service:
     def delete_workflow(self, id: str, expected: int | None = None) -> wire.Deleted:  # noqa: A002
         """Remove a workflow; its executions stay."""
         self._stored(id)
+        self._not_of_file(id)
         if not definitions.removed(self.graph, id, expected):
             raise Problem(412, "version_changed", f"Workflow {id!r} was changed by somebody else meanwhile.")
         return wire.Deleted(id=id)
@@ -150,6 +150,15 @@ class Service:
 
     def _of_file(self, stored: definitions.Stored) -> list[str]:
         return [] if stored.id in self.served() else [f"{nobody_serves(stored.origin)} Executions of it wait."]
+
+    def _not_of_file(self, id: str | None) -> None:  # noqa: A002
+        """Refuse a change that would be undone when the file is imported again."""
+        stored = None if id is None else definitions.found(self.graph, id)
+        if stored is not None and stored.origin and stored.id in self.served():
+            hint = "Change it there, or store it under another id."
+            raise Problem(
+                409, "served_by_file", f"Workflow {id!r} is defined by {stored.origin}, which is served.", hint
+            )
 
     def _held(self, stored: definitions.Stored) -> str:
         """Why a workflow does not start by itself, although it has a schedule."""
@@ -347,43 +356,6 @@ def asked_for(body: wire.ExecutionBody, name: str, client: str = "") -> requests
 def nobody_serves(file: str) -> str:
     """What is said of a workflow whose file is not served."""
     return f"No server or worker that is there serves {file}, which defines it."
-
-
-def _check(definition: Mapping[str, Any]) -> None:
-    ids = [each["id"] for each in definition["nodes"]]
-    if twice := next((each for each in ids if ids.count(each) > 1), None) if len(set(ids)) < len(ids) else None:
-        raise Problem(422, "duplicate_node", f"Two nodes have the id {twice!r}; ids are unique.")
-    if found := circle(ids, [(each["source"], each["target"]) for each in definition["edges"]]):
-        told = ", ".join(found[:10])
-        raise Problem(422, "circle", f"Nodes {told} wait for each other in a circle.", "Remove one of the edges.")
-
-
-def _check_metadata(about: Json, workflow: str) -> None:
-    """Refuse what would fail only when the workflow starts by itself, or when it fails and somebody is to be told."""
-    try:
-        timing(about, workflow)
-    except ComponentError as error:
-        raise Problem(422, "schedule_not_valid", str(error)) from None
-    try:
-        channels(about.get("notifications"), f"Workflow {workflow!r}")
-    except ComponentError as error:
-        raise Problem(422, "notifications_not_valid", str(error)) from None
-
-
-def _about(body: wire.WorkflowBody) -> dict[str, Any]:
-    """What is said about a workflow: in its metadata, else beside it, else inside of its definition."""
-    about = {"description": "", "tags": [], **body.definition.metadata}
-    if body.tags is not None:
-        about["tags"] = body.tags
-    about |= body.metadata.model_dump(exclude_unset=True)
-    tags = about["tags"] or []
-    if not isinstance(tags, list):
-        raise Problem(422, "tags_not_valid", f"tags is a list of texts, not {tags!r:.80}.")
-    return {**about, "tags": [str(each) for each in tags]}
-
-
-def _slug(name: str) -> str:
-    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')[:40] or 'workflow'}-{secrets.token_hex(4)}"
 
 
 def begun(asked: requests.Asked) -> wire.Execution:

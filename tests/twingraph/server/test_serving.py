@@ -333,6 +333,25 @@ def test_what_a_file_no_longer_defines_is_gone(serve: Callable[..., Served], tmp
     assert second.run("after")["outputs"] == 1
 
 
+def test_what_a_file_defines_and_what_is_stored_do_not_replace_each_other(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    text = "from twingraph import pipeline\n@pipeline\ndef {}():\n    return 1\n"
+    file.write_text(text.format("first"))
+    server = serve(files=(file,))
+    body = {"name": "Mine", "definition": {"nodes": [{"id": "a", "component": "load"}]}}
+    for answer in (server.http.put("/api/workflows/first", json=body), server.http.delete("/api/workflows/first")):
+        assert (answer.status_code, answer.json()["code"]) == (409, "served_by_file")
+        assert str(file) in answer.json()["detail"]
+    assert server.http.put("/api/workflows/second", json=body).status_code == 201
+    server.close()
+    file.write_text(text.format("second"))
+    server = serve(files=(file,))
+    assert "is not served: a workflow is stored as 'second'" in "".join(server.said)
+    assert server.http.get("/api/workflows/second").json()["name"] == "Mine"
+
+
 def test_where_it_must_not_or_cannot_listen_is_told(tmp_path: Path) -> None:
     def told(*options: str) -> str:
         command = [sys.executable, "-c", "from twingraph.cli import console; console()", "serve"]

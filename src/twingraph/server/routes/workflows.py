@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/workflows", tags=["workflows"], route_class=Rout
 _ERRORS: dict[int | str, dict[str, Any]] = {404: {"model": wire.ErrorBody, "description": "There is no such workflow."}}
 _CHANGED: dict[int | str, dict[str, Any]] = {
     **_ERRORS,
-    409: {"model": wire.ErrorBody, "description": "There is one already."},
+    409: {"model": wire.ErrorBody, "description": "There is one already, or a file that is served defines it."},
     412: {"model": wire.ErrorBody, "description": "It was changed meanwhile."},
 }
 _STORED: dict[int | str, dict[str, Any]] = {
