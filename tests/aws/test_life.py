@@ -65,7 +65,7 @@ FLOCK = """
     def census(rings): return sum(rings)
 
     @flow
-    def NAME(n: int = 3): return flock(n).map(ring).agg(census)
+    def NAME(n: int = 3): return flock(n).map(ring, concurrency_limit=1).agg(census)
 
     if __name__ == "__main__":
         main(NAME)
@@ -213,12 +213,14 @@ def test_a_failed_item_is_found_by_every_command(own_account: LocalStack, at_hom
     assert all(" ring" in line for line in seen)
     assert tail.returncode == 130
 
-    ((counts, children),) = Kept(own_account, project, "winter").reports("flock-map")
-    assert counts["FAILED"] == 1
+    kept = Kept(own_account, project, "winter")
+    ((counts, children),) = kept.reports("flock-map")
+    assert (counts["SUCCEEDED"], counts["FAILED"]) == (3, 1)
+    assert sorted(key.split("/")[-2] for key in kept.keys(r"ring/\d/output\.pkl\.gz")) == ["0", "1", "2"]
     assert any("no ring for bird 3" in each.get("Cause", "") for each in children)
     out, _ = project.done("show", "--run", "winter")
     assert re.search(r"^Status +FAILED$", out, re.MULTILINE)
-    assert re.search(r"^ring \(map\) .* of 6, 1 failed$", out, re.MULTILINE)
+    assert re.search(r"^ring \(map\) .* 3 of 6, 1 failed$", out, re.MULTILINE)
     assert re.search(r"^census +not reached$", out, re.MULTILINE)
 
     out, _ = project.done("invoke", "--n", "2")

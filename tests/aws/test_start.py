@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from deployed_flows import open_squares_flow, squares_flow, study_flow
 
+from lokki import flow, step
 from lokki.aws.machines import find_machine
 from lokki.aws.start import execution_input, name_for
 from lokki.errors import InvokeError, ParameterError
@@ -19,6 +21,11 @@ from tests.aws.conftest import Said, Stage, told
 from tests.moto_server import Reply
 
 Command = Callable[..., Said]
+
+
+@step
+def arrivals(region: str) -> list[str]:
+    return [region]
 
 
 def states(names: list[str]) -> list[dict[str, Any]]:
@@ -50,6 +57,8 @@ def test_the_value_of_a_flow_that_ends_in_a_job(stage: Stage, command: Command) 
         ([], "Missing required parameter: '--n'"),
         (["--n", "many"], "Invalid value for '--n': 'many' is not a valid integer"),
         (["--n", "1", "--nope", "2"], "Unexpected parameter: '--nope'"),
+        (["--n", "1", "--m", "2"], "'--m'; this flow takes --n, --day,"),  # like no option of `invoke`
+        (["--n", "1", "--regoin", "mars"], "Unexpected parameter: '--regoin'; did you mean '--region'?"),
         (["--n", "1", "--run-id", "a/b"], "'a/b' cannot be a run id"),
         (["--n", "1", "--wide", "x" * 270_000], "Step Functions takes 262,144"),
     ],
@@ -62,16 +71,39 @@ def test_wrong_parameters_start_nothing(stage: Stage, command: Command, argv: li
     assert len(stage.executions(squares_flow)) == before
 
 
-def test_a_flow_that_is_not_deployed_is_told_how_to_be(stage: Stage, command: Command) -> None:
+@pytest.mark.parametrize("asked", ["invoke", "show", "logs", "redrive --run r"])
+def test_a_flow_that_is_not_deployed_is_told_how_to_be(stage: Stage, command: Command, asked: str) -> None:
     from simulated_flows import chain_flow
 
-    code, _, err = command(chain_flow, "invoke", "--region", "eu-west-1")
+    code, _, err = command(chain_flow, *asked.split(), "--region", "eu-west-1")
     assert code == 1
     assert (
         "Flow 'chain-flow' is not deployed in eu-west-1: there is no stack 'chain-flow-stack' and no state machine"
         in err
     )
-    assert "deploy --region eu-west-1" in err
+    assert re.search(r"Deploy it with: python .+ deploy --region eu-west-1\n", err)
+
+
+def test_a_parameter_of_the_flow_hides_no_option_of_a_command_that_takes_none(stage: Stage, command: Command) -> None:
+    @flow
+    def migration_flow(region: str = "north", run: int = 1, step: int = 2, data: str = "", log_level: int = 1) -> Any:
+        return arrivals(region)
+
+    for asked in ("redrive --run r --step s", "destroy --data", "show --run r", "logs --run r"):
+        _, _, err = command(migration_flow, *asked.split(), "--log-level", "error", "--region", "eu-west-1")
+        assert re.search(r"^error: .*stack 'migration-flow-stack' .*--region( eu-west-1)?\b", err), err
+        assert "in eu-west-1" in err
+
+
+def test_a_deployment_that_is_interrupted_while_it_builds_says_that_nothing_was_changed(
+    stage: Stage, command: Command
+) -> None:
+    @flow
+    def hasty_flow() -> Any:
+        raise KeyboardInterrupt
+
+    code, _, err = command(hasty_flow, "deploy")
+    assert (code, err) == (130, "\nInterrupted. Nothing was changed: stack 'hasty-flow-stack' is as it was.\n")
 
 
 def test_a_stack_that_was_named_is_the_only_one_that_is_looked_for(stage: Stage, command: Command) -> None:

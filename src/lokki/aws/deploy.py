@@ -193,7 +193,7 @@ class Deployer:
 
     def standing(self) -> str:
         """What is going on in AWS, for somebody who leaves before the end."""
-        return self._began or f"Nothing was changed: stack {self.name!r} is as it was."
+        return self._began or untouched(self.name)
 
     def _carried_out(self, proposal: Proposal) -> Deployed:
         new = self._template(self._parameters())
@@ -380,6 +380,11 @@ class Deployer:
             raise DeployError(reasons.gone(self.name))
         if end.status not in _GOOD:
             raise DeployError(reasons.failed(end, self.name, names))
+
+
+def untouched(stack: str) -> str:
+    """That nothing was changed, for somebody who leaves before anything was begun."""
+    return f"Nothing was changed: stack {stack!r} is as it was."
 
 
 def _executed(state: State | None, change_set: ChangeSet) -> bool:

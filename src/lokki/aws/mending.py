@@ -5,7 +5,8 @@ Everything that failed or is missing runs again without any of this; it is for i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from lokki.aws.client import refusals
@@ -19,32 +20,37 @@ from lokki.store.protocol import TransientStore, folder
 _AT_ONCE = 1_000  # keys that S3 removes in one request
 
 
-def map_of(graph: FlowGraph, items: Collection[int], step: str | None = None) -> Map:
+def told(items: Iterable[range]) -> str:
+    """Items, as people write them: `3, 20-25`."""
+    return ", ".join(str(each[0]) if len(each) == 1 else f"{each[0]}-{each[-1]}" for each in items)
+
+
+def map_of(graph: FlowGraph, items: Iterable[range], step: str | None = None) -> Map:
     """The map whose items are meant: the one that runs `step`, or the only one."""
     maps = [node for node in graph.nodes if isinstance(node, Map)]
     if step is not None:
         maps = [each for each in maps if step in {call.step.name for call in each.body.calls()}]
     if len(maps) == 1:
         return maps[0]
-    listed = ", ".join(map(str, sorted(items)))
     if not maps:
         named = f"no map that runs {step!r}" if step else "no map"
-        raise InvokeError(f"Flow {graph.name!r} has {named}, so there are no items {listed} to run again.")
+        raise InvokeError(f"Flow {graph.name!r} has {named}, so there are no items {told(items)} to run again.")
     steps = ", ".join(each.label for each in maps)
     raise InvokeError(f"Flow {graph.name!r} has several maps: say whose items with --step, one of {steps}.")
 
 
-def check_items(store: TransientStore, flow: str, run: str, node: Map, items: Collection[int]) -> None:
-    """Refuse items that the run's map does not have."""
+def checked(store: TransientStore, flow: str, run: str, node: Map, items: Iterable[range]) -> set[int]:
+    """The items one by one; refuses those that the run's map does not have."""
     total = items_in(store, folder(flow, run, node.over.node))
-    wrong = [each for each in sorted(items) if each >= total]
+    wrong = [range(max(each.start, total), each.stop) for each in items if each.stop > total]
     if not wrong:
-        return
-    listed = ", ".join(map(str, wrong))
+        return {*chain.from_iterable(items)}
     if not total:
-        raise InvokeError(f"Run {run!r} has no items of {node.label!r}, so there are no items {listed} to run again.")
+        raise InvokeError(
+            f"Run {run!r} has no items of {node.label!r}, so there are no items {told(wrong)} to run again."
+        )
     has = f"{total:,} items, 0 to {total - 1}" if total > 1 else "one item, 0"
-    raise InvokeError(f"Run {run!r} has {has}, of {node.label!r}: there is no item {listed} to run again.")
+    raise InvokeError(f"Run {run!r} has {has}, of {node.label!r}: there is no item {told(wrong)} to run again.")
 
 
 def forget(

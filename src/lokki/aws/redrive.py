@@ -5,12 +5,12 @@ It runs the code that is deployed now, and its maps may be cut into children of 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from lokki.aws.client import Aws
 from lokki.aws.executions import Execution, find_execution
 from lokki.aws.machines import Machine
-from lokki.aws.mending import check_items, forget, map_of
+from lokki.aws.mending import checked, forget, map_of, told
 from lokki.aws.results import store_of
 from lokki.aws.start import start
 from lokki.errors import InvokeError
@@ -28,7 +28,7 @@ def redrive(
     graph: FlowGraph,
     wanted: str,
     *,
-    items: Collection[int] = (),
+    items: Sequence[range] = (),
     step: str | None = None,
 ) -> Execution:
     """Start an execution that mends a run, with the parameters that the run had.
@@ -55,11 +55,10 @@ def redrive(
         node = map_of(graph, items, step)
         store = store_of(aws, machine, config)
         bucket, prefix = store.bucket, store.prefix
-        check_items(store, graph.name, run, node, items)
-        gone = forget(aws.client("s3"), bucket, prefix, store, graph, run, node, items)
+        wanted_items = checked(store, graph.name, run, node, items)
+        gone = forget(aws.client("s3"), bucket, prefix, store, graph, run, node, wanted_items)
         if not gone and earlier.status == "SUCCEEDED":
-            listed = ", ".join(map(str, sorted(items)))
-            raise InvokeError(f"Run {run!r} has no results of items {listed} of {node.label!r}.")
+            raise InvokeError(f"Run {run!r} has no results of items {told(items)} of {node.label!r}.")
     given = earlier.given if isinstance(earlier.given, dict) else {}
     params = {name: value for name, value in given.items() if name not in _NOT_PARAMETERS}
     try:

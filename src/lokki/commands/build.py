@@ -26,7 +26,7 @@ def _build(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[s
     from lokki.builder.samples import sampled
 
     config = configuration(flow, options)
-    params = given(flow, rest)
+    params = given(flow, rest, options)
     complete = all(each.name in params for each in flow.parameters if each.required)
     graph = made(flow, params) if complete else sampled(flow, params)
     bundle = Builder.build(graph, config, defaults=params)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 from lokki.commands.asking import agreed
 from lokki.commands.shared import Command, configuration, given, logging_options, made, option
@@ -31,11 +32,15 @@ def _deploy_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
 
 def _deploy(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
     from lokki.aws.client import Aws
-    from lokki.aws.deploy import Deployer
+    from lokki.aws.deploy import Deployer, untouched
 
     config = _configured(configuration(flow, options), options)
-    bundle = _built(flow, config, rest)
     name = getattr(options, "stack_name", None) or f"{flow.name}-stack"
+    params = given(flow, rest, options)
+    try:
+        bundle = _built(flow, config, params)
+    except KeyboardInterrupt:
+        _interrupted(untouched(name))
     deployer = Deployer(
         Aws(config), bundle, config.build_dir, name, tell=complain, force=getattr(options, "force", False)
     )
@@ -43,8 +48,12 @@ def _deploy(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[
         with deployer:
             _lead(deployer, options)
     except KeyboardInterrupt:
-        complain(f"\nInterrupted. {deployer.standing()}")
-        sys.exit(INTERRUPTED)
+        _interrupted(deployer.standing())
+
+
+def _interrupted(standing: str) -> NoReturn:
+    complain(f"\nInterrupted. {standing}")
+    sys.exit(INTERRUPTED)
 
 
 def _configured(config: LokkiConfig, options: argparse.Namespace) -> LokkiConfig:
@@ -54,11 +63,10 @@ def _configured(config: LokkiConfig, options: argparse.Namespace) -> LokkiConfig
     return replace(config, aws=aws, lambda_=functions)
 
 
-def _built(flow: Flow, config: LokkiConfig, rest: list[str]) -> Bundle:
+def _built(flow: Flow, config: LokkiConfig, params: Mapping[str, object]) -> Bundle:
     from lokki.builder import Builder
     from lokki.builder.samples import sampled
 
-    params = given(flow, rest)
     complete = all(each.name in params for each in flow.parameters if each.required)
     bundle = Builder.build(made(flow, params) if complete else sampled(flow, params), config, defaults=params)
     for warning in bundle.warnings:

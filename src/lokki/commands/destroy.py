@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lokki.commands.asking import agreed
-from lokki.commands.shared import Command, configuration, given, in_bytes, logging_options, option
+from lokki.commands.shared import Command, configuration, given, in_bytes, logging_options
 from lokki.decorators import Flow
 from lokki.errors import DestroyError
 from lokki.frozen import replace
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def _destroy_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    option(parser, flow, "--stack-name", metavar="NAME", help=f"name of the stack (default: {flow.name}-stack)")
-    option(parser, flow, "--region", metavar="REGION", help="region in place of aws.region")
-    option(parser, flow, "--confirm", action="store_true", help="do not ask")
-    option(parser, flow, "--data", action="store_true", help="also remove the flow's runs and packages from the bucket")
-    logging_options(parser, flow, default=argparse.SUPPRESS)
+    parser.add_argument("--stack-name", metavar="NAME", help=f"name of the stack (default: {flow.name}-stack)")
+    parser.add_argument("--region", metavar="REGION", help="region in place of aws.region")
+    parser.add_argument("--confirm", action="store_true", help="do not ask")
+    parser.add_argument("--data", action="store_true", help="also remove the flow's runs and packages from the bucket")
+    logging_options(parser, None, default=argparse.SUPPRESS)
 
 
 def _destroy(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
@@ -30,7 +30,7 @@ def _destroy(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list
     from lokki.aws.destroy import Remover
 
     config = configuration(flow, options)
-    given(flow, rest)
+    given(flow, rest, options)
     aws = replace(config.aws, region=getattr(options, "region", None) or config.aws.region)
     remover = Remover(
         Aws(replace(config, aws=aws)),

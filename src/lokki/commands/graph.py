@@ -17,7 +17,7 @@ def _graph(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[s
 
     from lokki.drawing import svg, tree
 
-    graph = made(flow, given(flow, rest))
+    graph = made(flow, given(flow, rest, options))
     match getattr(options, "format", "tree"):
         case "mermaid":
             text = graph.to_mermaid()

@@ -27,13 +27,13 @@ def _invoke_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
     option(parser, flow, "--run-id", metavar="K", help="keep the results under this name, and use those that are there")
     if "wait" not in {each.name for each in flow.parameters}:  # whose --no-wait would be the same word
         option(parser, flow, "--no-wait", action="store_true", help="print the name of the run and do not wait for it")
-    stack_options(parser, flow)
+    stack_options(parser, flow, flow.name)
     logging_options(parser, flow, default=argparse.SUPPRESS)
 
 
-def stack_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    """Add the options that say which deployment of the flow is meant."""
-    option(parser, flow, "--stack-name", metavar="NAME", help=f"the stack of the flow; default: {flow.name}-stack")
+def stack_options(parser: argparse.ArgumentParser, flow: Flow | None, name: str) -> None:
+    """Add the options that say which deployment of the flow, which has this name, is meant."""
+    option(parser, flow, "--stack-name", metavar="NAME", help=f"the stack of the flow; default: {name}-stack")
     option(parser, flow, "--region", metavar="REGION", help="the region; default: aws.region")
 
 
@@ -42,7 +42,7 @@ def _invoke(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[s
     from lokki.aws.machines import find_machine, read_definition
     from lokki.aws.start import parameters_of, start
 
-    params = given(flow, rest)
+    params = given(flow, rest, options)
     config = configuration(flow, options)
     commands = Commands(spelling, options)
     aws = Aws(config, getattr(options, "region", None))

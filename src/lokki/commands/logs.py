@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from lokki.commands.invoke import Commands
 from lokki.commands.log_text import JsonText, LogText
 from lokki.commands.shared import Command, configuration, logging_options
 from lokki.decorators import Flow
@@ -42,13 +43,14 @@ def logs_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line; lokki's own lines as they are")
 
 
-def show_logs(flow: str, config: LokkiConfig, options: argparse.Namespace) -> None:
+def show_logs(flow: str, config: LokkiConfig, options: argparse.Namespace, deploy: str = DEPLOY) -> None:
     """Print the log of a deployed flow.
 
     Args:
         flow: its name.
         config: for endpoint and region.
         options: those of `logs_options`, and `run`.
+        deploy: the command that deploys the flow.
     """
     from lokki.aws.client import Aws
     from lokki.aws.log_sources import log_sources
@@ -56,7 +58,7 @@ def show_logs(flow: str, config: LokkiConfig, options: argparse.Namespace) -> No
 
     start, end = window = _window(options, datetime.now(UTC))
     aws = Aws(config, options.region)
-    machine = find_machine(aws, flow, options.stack_name, kind=LogsError, deploy=DEPLOY)
+    machine = find_machine(aws, flow, options.stack_name, kind=LogsError, deploy=deploy)
     sources = log_sources(aws, machine, options.step)
     run = _run(aws, machine, options) if options.run else None
     if run is not None:
@@ -213,16 +215,16 @@ def _milliseconds(at: datetime) -> int:
     return max(0, int(at.timestamp() * 1000))
 
 
-def _options(parser: argparse.ArgumentParser, flow: Flow) -> None:
+def _options(parser: argparse.ArgumentParser, _flow: Flow) -> None:
     logs_options(parser)
     parser.add_argument("--run", metavar="ID", help="only this run")
-    logging_options(parser, flow, default=argparse.SUPPRESS)
+    logging_options(parser, None, default=argparse.SUPPRESS)
 
 
-def _logs(flow: Flow, _spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
+def _logs(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
     if rest:
         raise ParameterError(f"Unexpected argument: {rest[0]!r}; the log of a flow does not depend on its parameters")
-    show_logs(flow.name, configuration(flow, options), options)
+    show_logs(flow.name, configuration(flow, options), options, Commands(spelling, options)("deploy"))
 
 
 COMMAND = Command(

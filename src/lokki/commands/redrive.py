@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from lokki.commands.invoke import Commands, Waiting, stack_options
-from lokki.commands.shared import Command, configuration, given, logging_options, option
+from lokki.commands.shared import Command, configuration, given, logging_options
 from lokki.decorators import Flow
 from lokki.errors import InvokeError
 from lokki.outcome import complain
 
 
 def _redrive_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
-    option(parser, flow, "--run", metavar="ID", required=True, help="the run: as show lists it, or its run id")
-    option(parser, flow, "--failed", action="store_true", help="what failed or is missing; this is the default")
-    option(parser, flow, "--items", metavar="3,9", type=_items, default=(), help="run these items again although done")
-    option(parser, flow, "--step", metavar="NAME", help="a step of the map whose items are meant, if there are several")
-    option(parser, flow, "--no-wait", action="store_true", help="print the name of the new run and do not wait for it")
-    stack_options(parser, flow)
-    logging_options(parser, flow, default=argparse.SUPPRESS)
+    parser.add_argument("--run", metavar="ID", required=True, help="the run: as show lists it, or its run id")
+    parser.add_argument("--failed", action="store_true", help="what failed or is missing; this is the default")
+    parser.add_argument("--items", metavar="3,9", type=items_of, default=(), help="run these items again although done")
+    parser.add_argument("--step", metavar="NAME", help="a step of the map whose items are meant, if there are several")
+    parser.add_argument("--no-wait", action="store_true", help="print the name of the new run and do not wait for it")
+    stack_options(parser, None, flow.name)
+    logging_options(parser, None, default=argparse.SUPPRESS)
 
 
 def _redrive(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]) -> None:
@@ -27,35 +28,34 @@ def _redrive(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[
     from lokki.aws.redrive import redrive
     from lokki.builder.samples import sampled
 
-    if given(flow, rest):
+    if given(flow, rest, options):
         raise InvokeError("A run is mended with the parameters that it had; to change them, invoke the flow.")
     config = configuration(flow, options)
     commands = Commands(spelling, options)
-    aws = Aws(config, getattr(options, "region", None))
-    machine = find_machine(
-        aws, flow.name, getattr(options, "stack_name", None), kind=InvokeError, deploy=commands("deploy")
-    )
+    aws = Aws(config, options.region)
+    machine = find_machine(aws, flow.name, options.stack_name, kind=InvokeError, deploy=commands("deploy"))
     graph = sampled(flow, {})
-    execution = redrive(
-        aws, config, machine, graph, options.run, items=options.items, step=getattr(options, "step", None)
-    )
+    execution = redrive(aws, config, machine, graph, options.run, items=options.items, step=options.step)
     if config.logging.format == "human":
         complain(f"Mending run {execution.run_id!r} of {machine.name} in {aws.region}: {execution.arn}")
-    if getattr(options, "no_wait", False):
+    if options.no_wait:
         print(execution.name)
         return
     Waiting(aws, config, machine, read_definition(aws, machine, InvokeError), commands).wait(execution, graph)
 
 
-def _items(text: str) -> tuple[int, ...]:
-    """`3,9,20-25` as numbers."""
-    items: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise argparse.ArgumentTypeError(f"it takes places of items, as in 3,9 or 20-25, not {text!r}")
-        items += range(int(first), int(last or first) + 1)
+def items_of(text: str) -> tuple[range, ...]:
+    """`3,9,20-25` as ranges, which may be far larger than any map."""
+    items = [_span(part.strip()) for part in text.split(",")]
+    if not all(items):
+        raise argparse.ArgumentTypeError(f"it takes places of items, as in 3,9 or 20-25, not {text!r}")
     return tuple(items)
+
+
+def _span(text: str) -> range:
+    """What one part names; nothing where that makes no sense."""
+    span = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", text, re.ASCII)
+    return range(int(span[1]), int(span[2] or span[1]) + 1) if span else range(0)
 
 
 COMMAND = Command(

@@ -35,7 +35,7 @@ def _run(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]
     from lokki.runner import LocalRunner
 
     config = configuration(flow, options)
-    run_id, params = _which_run(flow, config, options, given(flow, rest))
+    run_id, params = _which_run(flow, config, options, given(flow, rest, options))
     graph = made(flow, params)
     watch = Watch(_log(config, flow), config.logging.format == "json")
     runner = LocalRunner(

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from lokki.graph import FlowGraph
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-_OPTIONS = (
-    "--run-id", "--resume", "--executor", "--workers", "--log-format", "--log-level", "--format", "--help",
-    "--items-limit", "--json", "--compare", "--stack-name", "--region", "--run", "--no-wait", "--items", "--step",
-    "--confirm", "--force", "--plan", "--image-tag", "--data", "--start", "--end", "--tail", "--result",
-)  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -46,25 +41,29 @@ class Command(NamedTuple):
     takes: bool = True
 
 
-def logging_options(parser: argparse.ArgumentParser, flow: Flow, default: Any) -> None:
+def logging_options(parser: argparse.ArgumentParser, flow: Flow | None, default: Any) -> None:
     """Add the options about the log."""
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     option(parser, flow, "--log-format", choices=("human", "json"), default=default, help="how the log is written")
     option(parser, flow, "--log-level", type=str.upper, choices=levels, default=default, help="the least to log")
 
 
-def option(parser: argparse.ArgumentParser, flow: Flow, flag: str, **settings: Any) -> None:
-    """Add an option, unless the flow has a parameter of that name, which takes its place."""
-    if flag not in {parameter.flag for parameter in flow.parameters}:
+def option(parser: argparse.ArgumentParser, flow: Flow | None, flag: str, **settings: Any) -> None:
+    """Add an option, unless the flow has a parameter of that name, which takes its place.
+
+    A command that takes no parameters of the flow has no flow here: its options are its own, whatever those are called.
+    """
+    if flow is None or flag not in {parameter.flag for parameter in flow.parameters}:
         parser.add_argument(flag, **settings)
 
 
-def given(flow: Flow, rest: list[str]) -> dict[str, object]:
-    """The flow parameters on the command line; a mistyped option of the command is recognised."""
+def given(flow: Flow, rest: list[str], options: argparse.Namespace) -> dict[str, object]:
+    """The flow parameters on the command line; a mistyped one of the command's `options` is recognised."""
     try:
         return parse_flags(flow.parameters, rest)
     except ParameterError as error:
-        hint = nearest(f"--{error.parameter.replace('_', '-')}", _OPTIONS)
+        own = [name.replace("_", "-") for name in vars(options) if name != "command"]
+        hint = nearest(error.parameter.replace("_", "-"), own).replace("'", "'--", 1)
         if "Unexpected parameter" in str(error) and "did you mean" not in str(error) and hint:
             raise ParameterError(str(error).partition(";")[0] + hint, error.parameter) from None
         raise

@@ -32,7 +32,7 @@ def _show_options(parser: argparse.ArgumentParser, flow: Flow) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per run")
     parser.add_argument("--stack-name", metavar="NAME", help=f"the stack of the flow; default: {flow.name}-stack")
     parser.add_argument("--region", metavar="REGION", help="the region; default: aws.region")
-    logging_options(parser, flow, default=argparse.SUPPRESS)
+    logging_options(parser, None, default=argparse.SUPPRESS)
 
 
 def _show(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[str]) -> None:

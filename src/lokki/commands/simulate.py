@@ -35,7 +35,7 @@ def _simulate(flow: Flow, _spelling: str, options: argparse.Namespace, rest: lis
     from lokki.simulate.simulating import input_of
 
     config = configuration(flow, options)
-    params = given(flow, rest)
+    params = given(flow, rest, options)
     graph = made(flow, params)
     limit = getattr(options, "items_limit", None) or 0
     as_input, defaults = input_of(params)
