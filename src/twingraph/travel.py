@@ -107,7 +107,7 @@ class Luggage:
             case _CACHED():
                 return self._importable(value) or self._add(value, self._cache)
             case _ if (inner := _component(value)) is not None:
-                return self._write(inner)
+                return self._add(value, self._called) if hasattr(value, "placement") else self._write(inner)
             case _:
                 return self._add(value, self._object)
 
@@ -161,6 +161,9 @@ class Luggage:
             told["defaults"] = None if fn.__defaults__ is None else [self._write(each) for each in fn.__defaults__]
             told["kwdefaults"] = self._write(fn.__kwdefaults__)
         told["dict"] = _data(vars(fn))
+
+    def _called(self, component: Any, told: Json) -> None:
+        told.update(kind="component", function=self._write(component.fn))
 
     def _cell(self, name: str, fn: FunctionType, cell: CellType, told: Json) -> None:
         with suppress(ValueError):  # a cell that is filled later

@@ -30,7 +30,7 @@ from tests.twingraph.cargo import (
     parsed,
     variable,
 )
-from twingraph import envelope
+from twingraph import component, envelope
 from twingraph.decorators import component_of
 from twingraph.errors import TravelError
 from twingraph.placement import Placement
@@ -88,9 +88,43 @@ def test_what_libraries_made_of_ones_own_functions_and_classes_comes_along() -> 
     assert there(work) == (["open door", "close door"], [1, 2], "stack", "contextlib")
 
 
+def test_a_component_that_is_called_there_gives_what_it_gives_here() -> None:
+    @component
+    def counted(birds: list[int], by: int = 1) -> dict[str, int]:
+        return {"count": len(birds) * by}
+
+    @component
+    async def plus(x: int) -> int:
+        return x + 1
+
+    @component
+    def down(n: int) -> int:
+        return 0 if n == 0 else 1 + down(n - 1)["result"]
+
+    def work() -> Any:
+        first = counted([1, 2])
+        second = counted([3], by=first["count"], parent_hash=first["hash"])
+        fields = [first["outputs"]["count"], first.outputs.count, first.get("count"), first.get("none", 3)]
+        known = first["hash"] != second["hash"] and first["status"] == second.status == "completed"
+        each = [one["result"] for one in plus.map([1, 2])]
+        return fields, known, each, second, plus(plus.submit(1)).value, down(3)["outputs"], Threshold()([9, 11])["kept"]
+
+    told = ([2, 2, 2, 3], True, [2, 3], {"count": 2}, 3, {"result": 3}, [11])
+    assert there(work) == told
+    given = component(name="work")(work)().value
+    assert (*given[:3], given[3].value, *given[4:]) == told
+    assert there(lambda: counted([1])) == {"count": 1}
+
+
 def test_components_and_steps_count_as_their_functions() -> None:
     def work(x: int) -> Any:
-        return cargo.placed_elsewhere(x), cargo.stepped(x), cargo.Metres(x), Grown.scaled(Grown(x)), cargo.relative()
+        return (
+            cargo.placed_elsewhere(x).value,
+            cargo.stepped(x),
+            cargo.Metres(x),
+            Grown.scaled(Grown(x)),
+            cargo.relative(),
+        )
 
     assert there(work, 1) == (11, 2, 1, 12, 10)
     assert there(cargo.placed_elsewhere.fn, 1) == 11

@@ -37,7 +37,7 @@ import traceback
 import types
 import zlib
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
 
 try:
     import resource
@@ -580,6 +580,8 @@ class Definitions:
         exec(_class_factory(told, list(local)), space)  # noqa: S102 - the code of the component
         made = space.pop(_FACTORY)(*local.values())
         made.__qualname__ = told["qualname"]
+        if "run" in (told["keeps"] or ()) and "__call__" not in vars(made):  # what all components that are classes are
+            made.__call__ = lambda self, *args, **kwargs: Component(self.run)(*args, **kwargs)
         return made
 
     def _cloudpickled(self, told: dict[str, Any], _: int) -> Any:
@@ -596,6 +598,9 @@ class Definitions:
         import functools
 
         return functools.lru_cache(told["maxsize"], told["typed"])(self.read(told["function"]))
+
+    def _component(self, told: dict[str, Any], _: int) -> Any:
+        return Component(self.read(told["function"]))
 
     def _value(self, told: dict[str, Any], _: int) -> Any:
         return self.read(told["value"])
@@ -618,6 +623,80 @@ class Definitions:
         for held in (attributes, slots):
             for name, each in (held or {}).items():
                 object.__setattr__(made, name, each)
+
+
+# ---- components that the function calls: they run in this process, and give what they give at home
+
+
+class Component:
+    """A component: its function, whose value comes as a result."""
+
+    def __init__(self, fn: Any) -> None:
+        self.fn = fn
+        self.__name__ = getattr(fn, "__name__", "component")
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Result:
+        code = getattr(self.fn, "__code__", None)
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+        named = {name: _filled(each) for name, each in kwargs.items() if name in own or name not in _PARENTS}
+        return Result(_settled(self.fn(*map(_filled, args), **named)))
+
+    submit = __call__
+
+    def map(self, items: Any, /, **kwargs: Any) -> list[Result]:
+        return [self(each, **kwargs) for each in items]
+
+
+class Outputs(dict):  # type: ignore[type-arg]  # Python 3.8 has no dict[...] at this place
+    """What a component gave, by name; also as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
+class Result(dict):  # type: ignore[type-arg]
+    """What a call of a component gave: `outputs`, `hash` and `status`, and each output by its name."""
+
+    done, error = True, None
+
+    def __init__(self, value: Any) -> None:
+        self.value: Any = value.value if isinstance(value, Result) else value
+        self.outputs = Outputs(_by_name(self.value))
+        self.hash, self.status = os.urandom(32).hex(), "completed"
+        super().__init__(outputs=self.outputs, hash=self.hash, status=self.status)
+
+    def __missing__(self, name: str) -> Any:
+        return self.outputs[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, self.outputs.get(name, default))
+
+    def wait(self) -> Result:
+        return self
+
+
+_PARENTS = ("parent_hash", "parent_hashes")
+
+
+def _by_name(value: Any) -> dict[str, Any]:
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(getattr(value, "_asdict")())  # noqa: B009 - the type checker knows it as a tuple
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return dict(value)
+    if hasattr(type(value), "__dataclass_fields__"):
+        return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
+    return {"result": value}
+
+
+def _filled(value: Any) -> Any:
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(each.value if isinstance(each, Result) else each for each in value)
+    if kind is dict:
+        return {name: each.value if isinstance(each, Result) else each for name, each in value.items()}
+    return value.value if kind is Result else value
 
 
 class _Unfinished(Exception):
@@ -805,6 +884,8 @@ def _written(value: Any, told: dict[str, Any]) -> Any:
         return {"$import": [kind.__module__, kind.__qualname__]}
 
     def other(each: Any) -> Any:
+        if isinstance(each, (Result, Outputs)):
+            return writing(each.value if isinstance(each, Result) else dict(each))
         if not told["pickle"]:
             raise Refused(each)
         try:
@@ -812,8 +893,9 @@ def _written(value: Any, told: dict[str, Any]) -> Any:
         except Exception as error:
             raise Refused(each, str(error)) from error
 
+    writing = Writing(klass, other)
     try:
-        return Writing(klass, other)(value)
+        return writing(value)
     except Refused as refused:
         hint = "" if told["pickle"] else ", or let it be pickled with config={'pickle': True}"
         why = " (%s)" % refused.why if refused.why else ""
