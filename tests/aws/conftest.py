@@ -31,7 +31,7 @@ _NO_STACK = (
 )
 
 
-def told(status: int, **body: Any) -> Reply:
+def told(status: int, /, **body: Any) -> Reply:
     """An answer in the words of Step Functions."""
     return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/x-amz-json-1.0"})
 

@@ -138,8 +138,9 @@ def test_an_image_is_built_and_pushed_once(
 def test_jobs_have_an_image_of_their_own(project: Project, docker: DockerStandIn) -> None:
     project.text = STUDY
     project.toml = '[lambda]\npackage_type = "zip"\n[batch]\njob_queue = "jobs"\narchitecture = "arm64"\n'
-    out, _ = project.done("deploy", "--plan")
+    out, said = project.done("deploy", "--plan")
     assert "  new: Batch job study" in out.splitlines()
+    assert said.startswith("[WARNING] There is no Batch job queue 'jobs' in us-east-1: runs fail at their first job")
     project.run("deploy", "--confirm", "--image-tag", "v2")  # whether moto makes the job definition is its matter
     (built,) = docker.words("build")
     assert re.fullmatch(rf"{HOST}/flows/{project.flow}-batch:v2-[0-9a-f]{{12}}", built[3])

@@ -159,6 +159,19 @@ def test_why_a_job_failed(stage: Stage, command: Command, how: str, said: list[s
     assert [each for each in said if each not in err] == []
 
 
+def test_a_job_that_batch_does_not_take(stage: Stage, command: Command) -> None:
+    def refused() -> Reply:
+        found = stage.executions(study_flow)[0]
+        found |= {name: at.timestamp() for name, at in found.items() if name.endswith("Date")}
+        return told(200, **found, input="{}", error="Batch.ClientException", cause="Object jobs does not exist")
+
+    stage.answers["GetExecutionHistory"] = lambda: told(200, events=states(["First", "Study"]))
+    stage.answers["DescribeExecution"] = refused
+    code, _, err = command(study_flow, "invoke", "--how", "exit")
+    assert code == 1
+    assert "Step 'study' failed: Batch.ClientException: Object jobs does not exist\nBatch did not take the job: " in err
+
+
 def test_failures_as_lines_of_json(stage: Stage, command: Command) -> None:
     _, _, err = command(squares_flow, "invoke", "--n", "3", "--bad", "1", "--log-format", "json")
     lines = [json.loads(line) for line in err.splitlines()]

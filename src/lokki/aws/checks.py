@@ -1,4 +1,7 @@
-"""What a deployment refuses to go on with: a stack that is somebody else's, or one that something was taken out of."""
+"""What a deployment refuses to go on with: a stack that is somebody else's, or one that something was taken out of.
+
+A queue of Batch jobs that is missing is told of only: it may come later, and what is deployed finds it then.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,19 @@ def check_machine(aws: Aws, state: State | None) -> None:
                 f"Stack {state.name!r} is as it was, but its state machine was removed by somebody else, and "
                 "CloudFormation does not know: remove the stack with destroy, then deploy again."
             ) from error
+
+
+def missing_queue(aws: Aws, queue: str) -> str:
+    """That there is no such queue of Batch jobs; nothing where there is one, or where it may not be looked for."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = aws.client("batch").describe_job_queues(jobQueues=[queue])["jobQueues"]
+    except (BotoCoreError, ClientError):
+        return ""
+    if found:
+        return ""
+    return (
+        f"There is no Batch job queue {queue!r} in {aws.region}: runs fail at their first job until there is one. "
+        "Create it, or name another in batch.job_queue and deploy again."
+    )

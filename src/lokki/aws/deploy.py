@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from lokki.aws import reasons
-from lokki.aws.checks import check_machine, check_ours
+from lokki.aws.checks import check_machine, check_ours, missing_queue
 from lokki.aws.client import Aws
 from lokki.aws.images import Shipping, image_tag
 from lokki.aws.live_code import renew
@@ -129,6 +129,9 @@ class Deployer:
         elif self._state is not None:
             check_ours(self._stack, self._state, self._flow)
         self._check_names()
+        deployment = self._bundle.deployment
+        if deployment.jobs and (missing := missing_queue(self._aws, deployment.config.batch.job_queue)):
+            self._tell(f"[WARNING] {missing}")
 
     @property
     def lacks_bucket(self) -> bool:

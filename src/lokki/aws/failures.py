@@ -209,6 +209,8 @@ def _of_service(error: str) -> str:
             return "The function is gone: deploy the flow again."
         case "States.ItemReaderFailed":
             return "The list of a map's items could not be read: see whether the bucket and the role are still there."
+        case "Batch.ClientException":
+            return "Batch did not take the job: see whether the queue that batch.job_queue names is there."
         case "Runtime.ImportModuleError" | "Runtime.UserCodeSyntaxError" | "Runtime.HandlerNotFound":
             return "The package does not load: build and deploy it again."
         case _:
