@@ -11,6 +11,7 @@ from types import ModuleType
 from lokki.decorators import Flow
 from lokki.errors import nearest
 from lokki.frozen import frozen
+from lokki.start import loading
 from twingraph.base import BaseComponent
 from twingraph.decorators import Component
 from twingraph.errors import ComponentError
@@ -78,5 +79,6 @@ def _imported(path: str) -> ModuleType:
         raise ComponentError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with loading(path):  # the main() of a flow file, which nothing guards, does nothing
+        spec.loader.exec_module(module)
     return module

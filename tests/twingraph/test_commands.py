@@ -16,7 +16,7 @@ from twingraph.cli import console
 FILE = '''
 """Pipelines for the command line."""
 import time
-from lokki import flow, step
+from lokki import flow, main, step
 from twingraph import Workflow, component, pipeline
 
 @component
@@ -48,6 +48,11 @@ def nightly(n: int = 3, fail: bool = False):
 def strict():
     broken()
 
+@pipeline(error_handler="continue")
+def odd():
+    broken()
+    raise RuntimeError("odd")
+
 @pipeline
 def endless():
     hang()
@@ -62,6 +67,8 @@ def first(n: int):
 @flow
 def numbers(n: int = 5):
     return first(n)
+
+main(numbers)  # guarded by nothing
 '''
 
 Typed = Callable[..., tuple[str, str, int]]
@@ -109,17 +116,24 @@ def test_a_failure_shows_where_it_was_and_how_to_look_closer(typed: Typed) -> No
     assert (out, code) == ("", 1)
     assert 'raise ValueError("boo")' in err
     assert "Component 'broken' failed: ValueError: boo\nSee twingraph show pipeline-" in err
+    err = typed("run", "report.py", "--pipeline", "odd", "--quiet")[1]
+    assert 'raise RuntimeError("odd")' in err
+    assert "RuntimeError: odd\n\nThe body of the pipeline failed: RuntimeError: odd\nSee twingraph show " in err
     went_on = typed("run", "report.py", "--pipeline", "nightly", "--fail", "--quiet")
     assert (went_on[0], went_on[2]) == ("loading\n3\n", 0)
     assert went_on[1].startswith("1 call failed, and the pipeline went on. See twingraph show")
 
 
 def test_what_a_file_lacks_is_told(typed: Typed, at_home: Path) -> None:
-    assert "defines nightly, strict, endless, report, numbers: say which one" in typed("run", "report.py")[1]
+    assert "defines nightly, strict, odd, endless, report, numbers: say which one" in typed("run", "report.py")[1]
     assert "no pipeline 'nigthly'; did you mean 'nightly'?" in typed("run", "report.py", "--pipeline", "nigthly")[1]
     assert "There is no file none.py" in typed("run", "none.py")[1]
     (at_home / "empty.py").write_text("x = 1\n")
     assert "defines no pipeline" in typed("run", "empty.py")[1]
+    (at_home / "wrong.py").write_text("def f():\n    1 / 0\nf()\n")
+    out, err, code = typed("run", "wrong.py")
+    assert (out, code, err.count("File ")) == ("", 1, 2)  # of the frames, the file's own
+    assert err.endswith("ZeroDivisionError: division by zero\nerror: wrong.py cannot be loaded.\n")
     told = typed("run", "report.py", "--pipeline", "nightly", "--help")[0]
     assert "Adds up." in told
     assert "--n" in told

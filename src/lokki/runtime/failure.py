@@ -11,7 +11,7 @@ from lokki.errors import LokkiError
 _MESSAGE = 2_000  # characters of a message that are told
 _TRACE = 8_000  # characters of a traceback that are told from its beginning, and as many from its end
 _SENT = 8_000  # characters of a traceback that travel with an error through the state machine, which takes 32 KiB
-_ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
+_ours: tuple[str, ...] = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen importlib.")
 
 
 def leave_out(folder: str) -> None:

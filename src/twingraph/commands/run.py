@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lokki.errors import LokkiError
+from lokki.outcome import complain
 from twingraph.commands.shared import Command, print_json
 from twingraph.errors import ComponentError
 from twingraph.events import Event, Listener, NodeFailed, NodeLogged, NodeStarted, as_lokki
 
 if TYPE_CHECKING:
-    from twingraph.loading import Runnable
+    from twingraph.loading import Loaded, Runnable
     from twingraph.runs import Execution
 
 _INTERRUPTED = 130
@@ -28,10 +29,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from twingraph.loading import load
-
     told, flags = _told(options.rest)
-    runnable = load(options.file).find(told.pipeline)
+    runnable = _loaded(options.file).find(told.pipeline)
     if told.help:
         _explain(options.file, runnable)
         return
@@ -43,8 +42,6 @@ def _run(options: argparse.Namespace) -> None:
         print(f"Interrupted. {_more(watch.run)}", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     if execution.error is not None:
-        if watch.trace:
-            print(f"\n{watch.trace.rstrip()}\n", file=sys.stderr)
         _end(execution.error, watch)
     if told.json:
         print_json({"execution": execution.id, "status": execution.status, "outputs": _plain(execution.outputs)})
@@ -53,6 +50,19 @@ def _run(options: argparse.Namespace) -> None:
     if execution.failed_nodes:
         count = f"{execution.failed_nodes} call{'s' if execution.failed_nodes > 1 else ''} failed"
         print(f"{count}, and the pipeline went on. {_more(execution.id)}", file=sys.stderr)
+
+
+def _loaded(path: str) -> Loaded:
+    from lokki.runtime.failure import user_trace
+    from twingraph.loading import load
+
+    try:
+        return load(path)
+    except LokkiError:
+        raise
+    except Exception as error:
+        complain(user_trace(error).rstrip())
+        raise ComponentError(f"{path} cannot be loaded.") from error
 
 
 def _told(rest: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -125,8 +135,7 @@ class _Watch:
 
     def __init__(self, *, quiet: bool) -> None:
         self.run = ""
-        self.trace = ""
-        self.node = ""
+        self.failed: list[NodeFailed] = []
         self._elsewhere: dict[str, bool] = {}
         self._log: Listener | None = None if quiet else _log()
 
@@ -136,8 +145,8 @@ class _Watch:
             self._elsewhere[event.node] = event.platform != "local"
         elif isinstance(event, NodeLogged) and self._elsewhere.get(event.node):
             print(f"{event.node} | {event.message}", file=sys.stderr)
-        elif isinstance(event, NodeFailed) and event.status == "failed" and not self.node:
-            self.node, self.trace = event.node, event.trace
+        elif isinstance(event, NodeFailed) and event.status == "failed":
+            self.failed.append(event)
         if self._log is not None:
             self._log(event)
 
@@ -150,8 +159,14 @@ def _log() -> Listener:
 
 
 def _end(error: BaseException, watch: _Watch) -> None:
+    from lokki.runtime.failure import summary, user_trace
+
+    failed = next((each for each in watch.failed if each.error == summary(error)), None)
+    trace = failed.trace if failed else "" if isinstance(error, LokkiError) else user_trace(error)
+    if trace:
+        print(f"\n{trace.rstrip()}\n", file=sys.stderr)
     what = f"{type(error).__name__}: {error}" if not isinstance(error, LokkiError) else str(error)
-    where = f"Component {watch.node!r} failed: " if watch.node else ""
+    where = f"Component {failed.node!r} failed: " if failed else "The body of the pipeline failed: " if trace else ""
     print(f"{where}{what}\n{_more(watch.run)}", file=sys.stderr)
     sys.exit(1)
 

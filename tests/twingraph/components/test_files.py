@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import fsspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -268,6 +269,22 @@ def test_csv_as_others_write_it(tmp_path: Path) -> None:
 
 
 # ---- many files
+
+
+def test_of_parquet_only_the_rows_and_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "half.parquet"
+    pq.write_table(pa.table({"a": range(2_000), "b": range(2_000)}), path, row_group_size=1_000)
+    told = pq.ParquetFile(path).metadata
+    content = bytearray(path.read_bytes())
+    for column in (told.row_group(1).column(0), told.row_group(1).column(1), told.row_group(0).column(1)):
+        start = column.dictionary_page_offset or column.data_page_offset
+        content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)  # all but the first 1,000 rows of `a` is damaged
+    assert read(path, where="a < 3 or a == 7", columns=["a"])["data"] == [{"a": each} for each in (0, 1, 2, 7)]
+    assert read(path, limit=2, columns=["a"])["count"] == 2
+    for damaged in ({"columns": ["a"]}, {"where": "a < 3"}):
+        with pytest.raises(FileError, match=r"half\.parquet is damaged"):
+            read(path, **damaged)
 
 
 def test_folders_patterns_and_partitions(tmp_path: Path) -> None:
