@@ -119,7 +119,7 @@ def test_a_failure_shows_where_it_was_and_how_to_look_closer(typed: Typed) -> No
     err = typed("run", "report.py", "--pipeline", "odd", "--quiet")[1]
     assert 'raise RuntimeError("odd")' in err
     assert "RuntimeError: odd\n\nThe body of the pipeline failed: RuntimeError: odd\nSee twingraph show " in err
-    went_on = typed("run", "report.py", "--pipeline", "nightly", "--fail", "--quiet")
+    went_on = typed("run", "--pipeline", "nightly", "report.py", "--fail", "--quiet")
     assert (went_on[0], went_on[2]) == ("loading\n3\n", 0)
     assert went_on[1].startswith("1 call failed, and the pipeline went on. See twingraph show")
 
@@ -127,6 +127,7 @@ def test_a_failure_shows_where_it_was_and_how_to_look_closer(typed: Typed) -> No
 def test_what_a_file_lacks_is_told(typed: Typed, at_home: Path) -> None:
     assert "defines nightly, strict, odd, endless, report, numbers: say which one" in typed("run", "report.py")[1]
     assert "no pipeline 'nigthly'; did you mean 'nightly'?" in typed("run", "report.py", "--pipeline", "nigthly")[1]
+    assert "error: argument --pipeline: expected one argument" in typed("run", "report.py", "--pipeline")[1]
     assert "There is no file none.py" in typed("run", "none.py")[1]
     (at_home / "empty.py").write_text("x = 1\n")
     assert "defines no pipeline" in typed("run", "empty.py")[1]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lokki.cli import Parser
 from lokki.errors import LokkiError
 from lokki.outcome import complain
 from twingraph.commands.shared import Command, print_json
@@ -22,14 +23,20 @@ _INTERRUPTED = 130
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a Python file with pipelines, workflows or flows")
-    parser.add_argument(
-        "rest", nargs=argparse.REMAINDER, metavar="...",
-        help="--pipeline NAME where the file has several, --id ID, --json, --quiet, and the parameters: --name value",
-    )  # fmt: skip
+    _own_options(parser)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options, and parameters: --name value")
+
+
+def _own_options(parser: argparse.ArgumentParser) -> None:
+    """Add our own options, which may stand before the file and among the parameters."""
+    parser.add_argument("--pipeline", metavar="NAME", help="which one, where the file has several")
+    parser.add_argument("--id", metavar="ID", help="what the execution is known by; default: a new id")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="log nothing")
 
 
 def _run(options: argparse.Namespace) -> None:
-    told, flags = _told(options.rest)
+    told, flags = _told(options)
     runnable = _loaded(options.file).find(told.pipeline)
     if told.help:
         _explain(options.file, runnable)
@@ -65,14 +72,12 @@ def _loaded(path: str) -> Loaded:
         raise ComponentError(f"{path} cannot be loaded.") from error
 
 
-def _told(rest: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Our own options among what follows the file; the rest are parameters."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--pipeline")
-    parser.add_argument("--id")
-    for flag in ("--json", "--quiet", "--help"):
-        parser.add_argument(flag, action="store_true")
-    return parser.parse_known_args([each for each in rest if each != "--"])
+def _told(options: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
+    """Our own options, also those among what follows the file; the rest are parameters."""
+    parser = Parser(prog="twingraph run FILE", add_help=False, allow_abbrev=False)
+    _own_options(parser)
+    parser.add_argument("--help", action="store_true")
+    return parser.parse_known_args([each for each in options.rest if each != "--"], options)
 
 
 def _executed(runnable: Runnable, inputs: Mapping[str, Any], watch: Listener, named: str | None) -> Execution:
