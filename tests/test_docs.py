@@ -28,6 +28,7 @@ import pytest
 
 import lokki
 import twingraph
+import twingraph.components
 
 ROOT = Path(__file__).resolve().parents[1]
 API = {lokki: ROOT / "docs" / "api.md", twingraph: ROOT / "docs" / "twingraph-api.md"}
@@ -192,6 +193,11 @@ PUBLIC = {
     for module in (package, *(import_module(f"{package.__name__}.{room}") for room in rooms))
     for name, value in public(module).items()
 }
+
+
+def test_public_names_are_offered_to_whoever_types_a_dot() -> None:
+    for package in (lokki, twingraph, twingraph.components):
+        assert set(package.__all__) <= set(dir(package))
 
 
 def test_no_public_name_is_missing_from_the_api_pages() -> None:

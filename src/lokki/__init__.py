@@ -77,3 +77,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(import_module(f"lokki.{room}"), name)
     raise AttributeError(f"module 'lokki' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]

@@ -97,3 +97,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(import_module(f"twingraph.{room}"), name)
     raise AttributeError(f"module 'twingraph' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]
