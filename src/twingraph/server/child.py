@@ -24,6 +24,7 @@ from typing import Any
 from lokki.frozen import replace
 from lokki.jsonable import revive
 from twingraph.errors import GraphError
+from twingraph.events import Event, ExecutionFinished, Listener
 from twingraph.executions import definitions, requests
 from twingraph.executions.definitions import Stored
 from twingraph.executions.recorder import Recorder, open_recorder
@@ -31,6 +32,7 @@ from twingraph.executions.records import Kept
 from twingraph.executions.repeats import Repeated
 from twingraph.executions.requests import Request
 from twingraph.handling import Ending
+from twingraph.notifications import Notifier
 from twingraph.runs import Plan, execute
 from twingraph.scopes import Repeat, Run, Scope
 from twingraph.server.channel import Channel
@@ -62,7 +64,7 @@ def run(execution: str, channel: Channel, files: Files, url: str) -> None:
         plan,
         open=watch.opening(plan),
         graph=graph_config,
-        listen=(telling, *plan.listen),
+        listen=(telling, *(_until_silent(telling, each) for each in plan.listen)),
         recall=recorder.recall,
         repeat=_repeat(recorder, request, stored),
         keep=resumes(stored),
@@ -72,6 +74,38 @@ def run(execution: str, channel: Channel, files: Files, url: str) -> None:
     watch.over.set()
     atexit._run_exitfuncs()  # noqa: SLF001 - what platforms keep for later calls; a forked process ends without that
     sys.stderr.flush()
+
+
+def _until_silent(telling: Telling, listen: Listener) -> Listener:
+    """Hear nothing any more once the execution is let go: somebody else tells of its end, or resumes it."""
+
+    def hear(event: Event) -> None:
+        if not telling.silent:
+            listen(event)
+
+    return hear
+
+
+def notify(execution: str, files: Files, url: str) -> None:
+    """Tell who is to be told how an execution ended whose process was gone by then; in a process of its own."""
+    graph = open_recorder(url).repository()
+    found, request = requests.with_id(graph, execution)
+    stored = request and definitions.found(graph, request.workflow_id)
+    if found is None or request is None or stored is None:
+        return
+    failed = found.failed_nodes
+    ended = ExecutionFinished(
+        execution,
+        found.name,
+        found.status,
+        found.duration or 0.0,
+        found.error,
+        failed_nodes=failed,
+        kind=found.error_type,
+    )
+    for each in _planned(request, stored, files).listen:
+        if isinstance(each, Notifier):
+            each(ended)
 
 
 def prepare(url: str) -> None:

@@ -5,7 +5,8 @@ number is its own until this process has asked how it ended, so nobody else is e
 leaves behind in its process group is ended with it. When the server goes away, so do the children, and then this.
 
     the server says   {"run": execution} and a socket, {"stop": execution}, {"kill": execution},
-                      {"sweep": places} to clean up on platforms, {"retire": true} to end after the children
+                      {"sweep": places} to clean up on platforms, {"tell": execution} to notify of an end that it
+                      could not tell itself, {"retire": true} to end after the children
     this says         {"catalog": ...} once, {"began": execution, "pid"}, {"ended": execution, "code"}
 """
 
@@ -152,6 +153,8 @@ class _Nursery:
             case {"sweep": places}:
                 pid = self._forked(selector, lambda: sweep(self._url, self._files, map(tuple, places)))
                 self._children[pid] = ""
+            case {"tell": str(execution)}:
+                self._children[self._forked(selector, lambda: child.notify(execution, self._files, self._url))] = ""
 
     def _forked(self, selector: selectors.BaseSelector, work: Callable[[], None]) -> int:
         sys.stdout.flush()

@@ -79,6 +79,7 @@ class Processes:
         self.most = most or (MOST if launching else (os.cpu_count() or 1) + 2)
         self._running: dict[str, Running] = {}
         self._stops: deque[str] = deque()
+        self._untold: deque[str] = deque()  # executions whose end they could not tell themselves
         self._woken, self._wake = socket.socketpair()
         for each in (self._woken, self._wake):
             each.setblocking(False)
@@ -195,6 +196,8 @@ class Processes:
         self._end_late(now)
         if now >= self._beat_at:
             self._beat(now)
+        while self._untold and self._nursery.there and self._nursery.channel.send({"tell": self._untold[0]}):
+            self._untold.popleft()
         if self.claiming.last or self._ending is not None:
             return
         if self._reload or not self._nursery.there:
@@ -370,6 +373,8 @@ class Processes:
     def _say(self, execution: str, status: str, progress: dict[str, int]) -> None:
         data = {"execution_id": execution, "status": status, "progress": progress}
         self.publish(execution, {"event": "execution:update", "data": data})
+        if status in OVER:
+            self._untold.append(execution)
 
     # ---- the nursery
 

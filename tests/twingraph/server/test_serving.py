@@ -129,6 +129,9 @@ def test_a_stored_workflow_tells_who_is_to_be_told(served: Served) -> None:
         served.store("bad", [{"id": "a", "component": "nowhere"}], metadata=told)
         bad = served.run("bad")["execution_id"]
         assert receiver.news.get(timeout=30)["text"].startswith(f"Workflow 'bad' ({bad}) failed: ")
+        served.store("crash", [{"id": "a", "component": "crash"}], metadata=told)
+        crashed = served.run("crash")["execution_id"]
+        assert receiver.news.get(timeout=30)["text"].startswith(f"Workflow 'crash' ({crashed}) failed: ")
 
 
 def test_more_than_may_run_at_once_wait(serve: Callable[..., Served], door: Door) -> None:
@@ -208,12 +211,17 @@ def test_what_a_model_says_is_heard_while_it_says_it(served: Served) -> None:
 
 def test_after_kill_9_what_ran_is_marked_and_what_waited_is_run(serve: Callable[..., Served], door: Door) -> None:
     first = serve("--workers", "1")
-    running, waiting = first.ask("held", door=door.path), first.ask("report", n=4)
-    pid = door.reached()
-    first.kill()
-    second = serve("--workers", "1")
-    told = second.over(running)
-    assert (told["status"], told["error"]["type"]) == ("failed", "interrupted")
+    with receiving() as receiver:
+        whom = {"notifications": {"on_complete": receiver.url}}
+        first.store("telling", [{"id": "a", "component": "hold"}], metadata=whom)
+        running, waiting = first.ask("telling", door=door.path), first.ask("report", n=4)
+        pid = door.reached()
+        first.kill()
+        second = serve("--workers", "1")
+        told = second.over(running)
+        assert (told["status"], told["error"]["type"]) == ("failed", "interrupted")
+        message = receiver.news.get(timeout=30)
+        assert (message["status"], message["execution_id"]) == ("failed", running)
     _gone(pid)
     assert second.over(waiting)["outputs"] == 6
 
@@ -248,16 +256,19 @@ def test_after_kill_9_what_resumes_goes_on_where_it_was(
 ) -> None:
     first = serve()
     nodes = [{"id": "first", "component": "load"}, {"id": "second", "component": "hold"}]
-    first.store("resuming", nodes, [("first", "second")], metadata={"resume": True})
-    running = first.ask("resuming", door=door.path, value=7)
-    door.reached()
-    first.kill()
-    second = serve()
-    door.reached()
-    door.open()
-    told = second.over(running)
-    assert (told["status"], told["outputs"]) == ("completed", 7)
-    assert second.nodes(running) == {"first": "cached", "second": "completed"}
+    with receiving() as receiver:
+        metadata = {"resume": True, "notifications": {"on_complete": receiver.url}}
+        first.store("resuming", nodes, [("first", "second")], metadata=metadata)
+        running = first.ask("resuming", door=door.path, value=7)
+        door.reached()
+        first.kill()
+        second = serve()
+        door.reached()
+        door.open()
+        told = second.over(running)
+        assert (told["status"], told["outputs"]) == ("completed", 7)
+        assert second.nodes(running) == {"first": "cached", "second": "completed"}
+        assert receiver.news.get(timeout=30)["status"] == "completed"  # and of the interruption nothing was told
 
 
 @pytest.mark.docker
