@@ -6,15 +6,20 @@ import json
 import os
 import pty
 import re
+import runpy
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+
+import pytest
 
 from tests.aws_calls import recording
 from tests.builder.projects import write
@@ -71,18 +76,25 @@ class Project:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """A command that runs; it answers to `communicate`."""
-        write(self.folder, {"watch.py": self.text.replace("NAME", self.name), "lokki.toml": self.toml})
-        own = {name: text for name, text in os.environ.items() if not name.startswith("LOKKI_")}
         return subprocess.Popen(
             [sys.executable, "watch.py", *arguments],
-            cwd=self.folder,
-            env={**own, **recording(), **self.settings},
+            cwd=self._written(),
+            env=self._environ(),
             text=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
+    def _written(self) -> Path:
+        return write(self.folder, {"watch.py": self.text.replace("NAME", self.name), "lokki.toml": self.toml})
+
+    def _environ(self) -> dict[str, str]:
+        own = {name: text for name, text in os.environ.items() if not name.startswith("LOKKI_")}
+        return {**own, **recording(), **self.settings}
+
     def run(self, *arguments: str, answer: str | None = None) -> tuple[int, str, str]:
         """The exit code of a command, what it prints and what it says; with an answer, somebody is at the terminal."""
+        if answer is None and not recording():
+            return run_here(self._written(), self._environ(), "watch.py", *arguments)
         if answer is None:
             process = self.start(*arguments, stdin=subprocess.DEVNULL)
             out, said = process.communicate(timeout=100)
@@ -108,6 +120,32 @@ class Project:
         code, _, said = self.run(*arguments)
         assert code == 1, said
         return said
+
+
+def run_here(folder: Path, environ: Mapping[str, str], *argv: str) -> tuple[int, str, str]:
+    """What `python` would do with a file, done in this process, which takes a third of the time."""
+    before, modules, code = dict(os.environ), set(sys.modules), 0
+    with (
+        chdir(folder),
+        open(os.devnull) as nobody,
+        redirect_stdout(StringIO()) as out,
+        redirect_stderr(StringIO()) as said,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.syspath_prepend(folder)
+        patch.setattr(sys, "stdin", nobody)
+        patch.setattr(sys, "argv", list(argv))
+        for name in before.keys() - environ.keys():
+            patch.delenv(name)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        try:
+            runpy.run_path(argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = int(end.code or 0)
+    for name in [name for name in sys.modules if name not in modules and (folder / f"{name}.py").exists()]:
+        del sys.modules[name]
+    return code, out.getvalue(), said.getvalue()
 
 
 def plan(out: str) -> list[str]:
