@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 OURS = ("lokki", "twingraph")
 COMPONENTS = "twingraph.components"
+_MAKERS = {"component": "twingraph.decorators", "pipeline": "twingraph.pipelines"}
 _there: ContextVar[bool] = ContextVar("there", default=False)
 
 
@@ -67,3 +69,18 @@ def found(module: str | None, qualname: str) -> Any:
     for part in qualname.split("."):
         value = getattr(value, part, None)
     return value
+
+
+def decorator(fn: FunctionType) -> str:
+    """Which of our decorators a function is, also with arguments; empty for any other function."""
+    name = fn.__qualname__.removesuffix(".<locals>.decorate")
+    return name if fn.__module__ == _MAKERS.get(name) and not is_there() else ""
+
+
+def wrapped(value: Any) -> Any:
+    """The function of a component or step; None for anything else."""
+    library = type(value).__module__.partition(".")[0]
+    if library not in OURS or (library == "lokki" and not is_own(library)):  # where lokki is, a step is made as it is
+        return None
+    inner = getattr(value, "fn", None)
+    return inner if callable(inner) else None

@@ -219,8 +219,7 @@ class Scope:
             )
         context = copy_context()  # whoever gives a place or ends as the last parent has one of its own
         waits = self._unfinished(call)
-        left = len(waits) + 1
-        lock = threading.Lock()
+        left, lock = len(waits) + 1, threading.Lock()
 
         def one_less() -> None:
             nonlocal left

@@ -90,9 +90,15 @@ def _function(code: CodeType, filename: str) -> Text | None:
     return Text(filename, text, found.lineno, names(code), chains=_chains(found), imports=_imports([found]))
 
 
+def function_in(member: Any) -> Any:
+    """What a member of a class wraps: of a method, a property or a component the function."""
+    inner = getattr(member, "__func__", getattr(member, "fget", member))
+    return getattr(inner, "fn", inner)
+
+
 def class_text(cls: type, keeps: tuple[str, ...] | None) -> Text | None:
     """The text of a class; with `keeps`, its names are those of these methods only."""
-    members = [getattr(each, "__func__", getattr(each, "fget", each)) for each in vars(cls).values()]
+    members = [function_in(each) for each in vars(cls).values()]
     codes = [each.__code__ for each in members if isinstance(each, FunctionType)]
     module = getattr(sys.modules.get(cls.__module__), "__file__", None)
     for filename in dict.fromkeys([module, *(code.co_filename for code in codes)]):

@@ -20,9 +20,9 @@ from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 from twingraph.errors import TravelError
-from twingraph.own import OURS, found, is_built_in, is_library, is_own, is_there
+from twingraph.own import OURS, decorator, found, is_built_in, is_library, is_own, is_there, wrapped
 from twingraph.platforms.worker import Refused, Writing
-from twingraph.text import Imported, Text, class_text, function_text, imports_of, names
+from twingraph.text import Imported, Text, class_text, function_in, function_text, imports_of, names
 
 _CACHED = type(functools.lru_cache(len))
 _MUTABLE = (list, dict, set, bytearray)
@@ -38,7 +38,7 @@ class _Packing(Writing):
     """Values as JSON; a step is a function here, and not the data that it also is."""
 
     def _kept(self, value: Any, kind: type) -> Any:
-        return self.other(value) if _component(value) is not None else super()._kept(value, kind)
+        return self.other(value) if wrapped(value) is not None else super()._kept(value, kind)
 
 
 class Luggage:
@@ -63,7 +63,7 @@ class Luggage:
         """A value that the function is called with: data, or code. With `pickles` anything that a pickle takes."""
 
         def other(each: Any) -> Any:
-            if isinstance(each, FunctionType | type | _CACHED) or _component(each):
+            if isinstance(each, FunctionType | type | _CACHED) or wrapped(each):
                 return self._other(each)
             if isinstance(each, dict) and type(each).__module__.partition(".")[0] in OURS:
                 return writing(dict(each))
@@ -96,6 +96,8 @@ class Luggage:
     def _other(self, value: Any) -> Any:
         """What is not data: by name where it can be imported there, else as a definition."""
         match value:
+            case FunctionType() if name := decorator(value):
+                return self._add(value, lambda _, told: told.update(kind="decorator", name=name))
             case FunctionType():
                 return self._importable(value) or self._add(value, self._function)
             case type():
@@ -106,7 +108,7 @@ class Luggage:
                 return self._importable(value) or self._add(value, self._object)
             case _CACHED():
                 return self._importable(value) or self._add(value, self._cache)
-            case _ if (inner := _component(value)) is not None:
+            case _ if (inner := wrapped(value)) is not None:
                 return self._add(value, self._called) if hasattr(value, "placement") else self._write(inner)
             case _:
                 return self._add(value, self._object)
@@ -348,15 +350,6 @@ def _method(fn: FunctionType) -> bool:
     return isinstance(cls, type) and vars(cls).get(name) is fn
 
 
-def _component(value: Any) -> Any:
-    """The function of a component or step; None for anything else."""
-    library = type(value).__module__.partition(".")[0]
-    if library not in OURS or (library == "lokki" and not is_own(library)):  # where lokki is, a step is made as it is
-        return None
-    inner = getattr(value, "fn", None)
-    return inner if callable(inner) else None
-
-
 def _imported_from(space: dict[str, Any], name: str, value: Any) -> tuple[str, str] | None:
     """What the file imported from a library under this name."""
     for each in imports_of(space.get("__file__") or ""):
@@ -369,7 +362,7 @@ def _imported_from(space: dict[str, Any], name: str, value: Any) -> tuple[str, s
 def _closures(cls: type, file: str) -> Iterator[tuple[str, Any]]:
     """What the methods of a class that was defined inside of a function use of that function."""
     for each in vars(cls).values():
-        inner = getattr(each, "__func__", getattr(each, "fget", each))
+        inner = function_in(each)
         if isinstance(inner, FunctionType) and inner.__code__.co_filename == file:
             for name, cell in zip(inner.__code__.co_freevars, inner.__closure__ or (), strict=True):
                 if name != "__class__":

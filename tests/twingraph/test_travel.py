@@ -30,7 +30,7 @@ from tests.twingraph.cargo import (
     parsed,
     variable,
 )
-from twingraph import component, envelope
+from twingraph import component, envelope, pipeline
 from twingraph.decorators import component_of
 from twingraph.errors import TravelError
 from twingraph.placement import Placement
@@ -114,6 +114,44 @@ def test_a_component_that_is_called_there_gives_what_it_gives_here() -> None:
     given = component(name="work")(work)().value
     assert (*given[:3], given[3].value, *given[4:]) == told
     assert there(lambda: counted([1])) == {"count": 1}
+
+
+apart = component(config={"isolate": True})
+
+
+class Pond:
+    def __init__(self, ducks: int) -> None:
+        self.ducks = ducks
+
+    @component(timeout=5)
+    def with_more(self, more: int) -> dict[str, int]:
+        return {"ducks": self.ducks + more}
+
+    @staticmethod
+    @component
+    async def doubled(ducks: int) -> int:
+        return ducks * 2
+
+    @apart
+    def all(self) -> int:
+        return int(Pond.doubled(self.with_more(1)["ducks"])["result"])
+
+
+def test_methods_that_are_components_and_what_makes_components_travel() -> None:
+    def work(ducks: int) -> Any:
+        @component(name="lost")
+        def fewer(by: int) -> int:
+            return ducks - by
+
+        @pipeline
+        def seen(by: int) -> Any:
+            return fewer(by)["result"]
+
+        return seen(1), Pond(ducks).with_more(2)["ducks"], Pond(ducks).all().outputs
+
+    assert there(work, 4) == (3, 6, {"result": 10})
+    assert there(Pond(1).all.fn) == 4
+    assert Pond(2).all().value == 6
 
 
 def test_components_and_steps_count_as_their_functions() -> None:

@@ -599,6 +599,9 @@ class Definitions:
 
         return functools.lru_cache(told["maxsize"], told["typed"])(self.read(told["function"]))
 
+    def _decorator(self, told: dict[str, Any], _: int) -> Any:
+        return _decorating(Component if told["name"] == "component" else _as_it_is)
+
     def _component(self, told: dict[str, Any], _: int) -> Any:
         return Component(self.read(told["function"]))
 
@@ -643,8 +646,20 @@ class Component:
 
     submit = __call__
 
+    def __get__(self, instance: Any, owner: Any = None) -> Component:
+        return self if instance is None else Component(self.fn.__get__(instance, owner))
+
     def map(self, items: Any, /, **kwargs: Any) -> list[Result]:
         return [self(each, **kwargs) for each in items]
+
+
+def _as_it_is(fn: Any) -> Any:
+    return fn
+
+
+def _decorating(make: Callable[[Any], Any]) -> Any:
+    """A decorator, as it is and with arguments, which say nothing where everything runs in this process."""
+    return lambda fn=None, **_: make if fn is None else make(fn)
 
 
 class Outputs(dict):  # type: ignore[type-arg]  # Python 3.8 has no dict[...] at this place
