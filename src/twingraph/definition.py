@@ -20,7 +20,8 @@ from twingraph.decorators import Component
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.wiring import GENERIC, Node, Wire, called
 
-_OPTIONS = ("description", "tags", "max_parallel", "timeout", "error_handler", "error_config", "notifications")
+OPTIONS = ("description", "tags", "max_parallel", "timeout", "error_handler", "error_config", "notifications")
+"""What the metadata may say of how a workflow runs, besides what it is."""
 _SAID = ("id", "type", "component", "config", "inputs")
 
 
@@ -74,7 +75,7 @@ def read(data: Mapping[str, Any], components: Mapping[str, Any]) -> Definition:
     if not isinstance(definition, Mapping):
         raise ComponentTypeError(f"'definition' of a workflow is a dict, not {type(definition).__name__}.")
     metadata = {**_dict(definition, "metadata"), **_dict(data, "metadata")}
-    options = {name: metadata[name] for name in _OPTIONS if metadata.get(name) is not None}
+    options = {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None}
     nodes = tuple(_from_node(each, components) for each in _list(definition, "nodes"))
     return Definition(data.get("name") or "workflow", nodes, tuple(map(_wire, _list(definition, "edges"))), options)
 

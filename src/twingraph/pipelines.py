@@ -209,6 +209,8 @@ def pipeline(
     *,
     name: str | None = None,
     schedule: str | None = None,
+    timezone: str = "UTC",
+    misfire: str = "skip",
     max_parallel: int = 10,
     error_handler: str = "fail",
     error_config: Mapping[str, Any] | None = None,
@@ -222,6 +224,8 @@ def pipeline(
     *,
     name: str | None = None,
     schedule: str | None = None,
+    timezone: str = "UTC",
+    misfire: str = "skip",
     max_parallel: int = 10,
     error_handler: str = "fail",
     error_config: Mapping[str, Any] | None = None,
@@ -235,6 +239,8 @@ def pipeline(
         fn: the function, which calls components.
         name: what its executions are known by; by default the function's name.
         schedule: when `twingraph serve` starts it: a cron expression such as "0 */6 * * *".
+        timezone: that of the schedule, such as "Europe/Zurich".
+        misfire: "once" makes up for the last time at which no server was there; "skip" leaves it out.
         max_parallel: how many of its calls run at once.
         error_handler: what a failed call means: "fail", "continue", "retry" or "custom".
         error_config: for "retry", keys as of `retry_policy`; for "custom", `handler` and `continue_on_error`.
@@ -262,7 +268,7 @@ def pipeline(
         return Pipeline(
             function,
             called,
-            cron(schedule, called),
+            cron(schedule, f"Pipeline {called!r}", timezone, misfire),
             checked_count(where, max_parallel),
             checked_seconds(where, timeout),
             handle,

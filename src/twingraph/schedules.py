@@ -19,13 +19,16 @@ _WORDS = {
     "@annually": "0 0 1 1 *",
 }
 _HOW = "Write five fields (minute, hour, day, month, weekday), such as '0 */6 * * *', or a word such as '@hourly'."
+_MISFIRES = ("skip", "once")
 
 
 @frozen
 class Cron:
-    """A cron expression that can be used."""
+    """A cron expression that can be used, in a time zone; `misfire` says what becomes of times that were missed."""
 
     expression: str
+    timezone: str = "UTC"
+    misfire: str = "skip"
 
     @property
     def fields(self) -> str:
@@ -40,24 +43,45 @@ class Cron:
         return times
 
 
-def cron(expression: Any, pipeline: str) -> Cron | None:
-    """What `schedule=` says, or None; an expression that cannot be used, or never fires, is refused."""
+def cron(expression: Any, where: str, timezone: Any = "UTC", misfire: Any = "skip") -> Cron | None:
+    """What `schedule=` says, or None; an expression that cannot be used, or never fires, is refused.
+
+    Args:
+        expression: five fields, or a word.
+        where: whose it is, for messages.
+        timezone: in which the times are meant.
+        misfire: whether the last of missed times is made up for ("once") or not ("skip").
+    """
     if expression is None:
+        if (timezone, misfire) != ("UTC", "skip"):
+            raise ComponentError(f"{where}: timezone and misfire are for a schedule, and there is none.")
         return None
     if not isinstance(expression, str):
         kind = type(expression).__name__
-        raise ComponentTypeError(f"Pipeline {pipeline!r}: schedule takes a cron expression, not {kind}. {_HOW}")
-    made = Cron(expression)
+        raise ComponentTypeError(f"{where}: schedule takes a cron expression, not {kind}. {_HOW}")
+    if misfire not in _MISFIRES:
+        raise ComponentError(f"{where}: misfire is 'skip' or 'once', not {misfire!r}.")
+    _check_zone(timezone, where)
+    made = Cron(expression, str(timezone), misfire)
     if len(made.fields.split()) != 5:
-        raise ComponentError(f"Pipeline {pipeline!r}: the schedule {expression!r} does not have five fields. {_HOW}")
+        raise ComponentError(f"{where}: the schedule {expression!r} does not have five fields. {_HOW}")
     from cronsim import CronSimError
 
     try:
         next(made.after(datetime(2024, 1, 1)))
     except CronSimError as error:
-        raise ComponentError(
-            f"Pipeline {pipeline!r}: the schedule {expression!r} cannot be used: {error}. {_HOW}"
-        ) from None
+        raise ComponentError(f"{where}: the schedule {expression!r} cannot be used: {error}. {_HOW}") from None
     except StopIteration:
-        raise ComponentError(f"Pipeline {pipeline!r}: the schedule {expression!r} never fires. {_HOW}") from None
+        raise ComponentError(f"{where}: the schedule {expression!r} never fires. {_HOW}") from None
     return made
+
+
+def _check_zone(timezone: Any, where: str) -> None:
+    if timezone == "UTC":
+        return
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        ZoneInfo(str(timezone))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ComponentError(f"{where}: there is no time zone {timezone!r}; write one such as Europe/Zurich.") from None

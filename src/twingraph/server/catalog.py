@@ -22,7 +22,7 @@ class Served:
         name: its name.
         definition: its nodes and edges; of a pipeline, whose graph is made as it runs, none.
         file: where it is defined.
-        schedule: a cron expression, or nothing.
+        schedule: what its metadata say of when it starts by itself.
         inputs: a JSON schema of its parameters.
         description: what its docstring says.
     """
@@ -31,7 +31,7 @@ class Served:
     name: str
     definition: Mapping[str, Any]
     file: str
-    schedule: str = ""
+    schedule: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
 

@@ -82,7 +82,10 @@ def slug(name: str) -> str:
 
 def _served(id: str, runs: Runnable, path: str) -> Served:  # noqa: A002 - it is the workflow's
     if isinstance(runs, Pipeline):
-        schedule = "" if runs.schedule is None else runs.schedule.expression
+        when = runs.schedule
+        schedule = {}
+        if when is not None:
+            schedule = {"schedule": when.expression, "timezone": when.timezone, "misfire": when.misfire}
         about = (runs.__doc__ or "").strip().split("\n\n")[0]
         return Served(id, runs.name, _NOTHING, os.path.abspath(path), schedule, inputs_of(runs.fn), about)
     definition: Mapping[str, Any] = _NOTHING

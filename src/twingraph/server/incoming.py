@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from twingraph import wire
+from twingraph.definition import OPTIONS
 from twingraph.errors import ComponentError
 from twingraph.notifications import channels
 from twingraph.server.catalog import circle
 from twingraph.server.problems import Problem
 from twingraph.server.timing import timing
+from twingraph.workflows import Workflow
 
 
 def said_of(body: wire.WorkflowBody) -> dict[str, Any]:
@@ -43,10 +45,24 @@ def check_metadata(about: Mapping[str, Any], workflow: str) -> None:
         timing(about, workflow)
     except ComponentError as error:
         raise Problem(422, "schedule_not_valid", str(error)) from None
+    inputs = about.get("inputs")
+    if inputs is not None and not isinstance(inputs, Mapping):
+        detail = f"Workflow {workflow!r}: inputs of its metadata is an object of values by name, not {inputs!r:.80}."
+        raise Problem(422, "inputs_not_valid", detail)
     try:
         channels(about.get("notifications"), f"Workflow {workflow!r}")
     except ComponentError as error:
         raise Problem(422, "notifications_not_valid", str(error)) from None
+
+
+def misgiven(about: Mapping[str, Any], workflow: str) -> list[str]:
+    """What of the metadata would let executions fail, a sentence for the first of it: a draft may have it."""
+    told = {name: about[name] for name in OPTIONS if about.get(name) is not None}
+    try:
+        Workflow(workflow, **told)
+    except (ComponentError, TypeError, ValueError) as error:
+        return [str(error)]
+    return []
 
 
 def slug(name: str) -> str:

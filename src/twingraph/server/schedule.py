@@ -75,8 +75,8 @@ class Scheduler:
                 self._complain(stored.id, str(error))
                 continue
             if when is not None:
-                self._look(stored, when, now)
                 soonest = min(soonest, *when.after(now))
+                self._look(stored, when, now)
         return max(soonest - self._clock(), 0.01)
 
     def _look(self, stored: Stored, when: Timing, now: float) -> None:
@@ -97,8 +97,8 @@ class Scheduler:
         inputs = json.loads(stored.metadata or "{}").get("inputs") or {}
         try:
             made, _ = self._service.execute(wire.ExecutionBody(workflow_id=stored.id, inputs=inputs), fires.CLIENT)
-        except Problem as problem:  # it was removed in this very moment
-            self._complain(stored.id, problem.detail)
+        except (Problem, ValueError) as problem:  # it was removed in this very moment, or its inputs are none
+            self._complain(stored.id, str(problem))
             return
         fires.started(self._graph, stored.id, due, made.execution_id)
 

@@ -44,7 +44,5 @@ def store(graph: Repository, catalog: Catalog) -> list[Served]:
 
 
 def _about(served: Served) -> Mapping[str, Any]:
-    about: dict[str, Any] = {"description": served.description, "tags": [], "parameters": dict(served.inputs)}
-    if served.schedule:
-        about["schedule"] = served.schedule
-    return about
+    about = {"description": served.description, "tags": [], "parameters": dict(served.inputs)}
+    return {**about, **served.schedule}

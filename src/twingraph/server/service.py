@@ -22,7 +22,7 @@ from twingraph.executions.statistics import statistics
 from twingraph.fields import utc
 from twingraph.graphs.written import written
 from twingraph.server.catalog import Catalog
-from twingraph.server.incoming import check_graph, check_metadata, said_of, slug
+from twingraph.server.incoming import check_graph, check_metadata, misgiven, said_of, slug
 from twingraph.server.problems import Problem, no_execution, no_workflow
 from twingraph.server.spelling import misspelt
 from twingraph.server.timing import told
@@ -168,7 +168,8 @@ class Service:
 
     def _problems(self, stored: definitions.Stored, definition: Json, code: Json) -> list[str]:
         known = self.launcher.catalog.problems(definition, code.get("components", ()))
-        return [*known, *misspelt(definition, json.loads(stored.metadata or "{}"))]
+        about = json.loads(stored.metadata or "{}")
+        return [*known, *misspelt(definition, about), *misgiven(about, stored.name)]
 
     # ---- Executions
 

@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from lokki.frozen import frozen
 from twingraph import wire
-from twingraph.errors import ComponentError
 from twingraph.executions.definitions import Stored
 from twingraph.executions.fires import Fire
 from twingraph.fields import utc
@@ -18,7 +17,6 @@ from twingraph.schedules import Cron, cron
 
 _SHOWN = 5
 _MOST_MISSED = 1_000
-_MISFIRES = ("skip", "once")
 
 
 @frozen
@@ -48,22 +46,11 @@ class Timing:
 
 def timing(metadata: Mapping[str, Any], workflow: str) -> Timing | None:
     """What a workflow's metadata says of when it starts; a `ComponentError` for what cannot be meant."""
-    expression = metadata.get("schedule")
+    expression, zone = metadata.get("schedule"), metadata.get("timezone") or "UTC"
     if not expression:
         return None
-    made = cron(expression, workflow)
-    if made is None:
-        return None
-    named, misfire = metadata.get("timezone") or "UTC", metadata.get("misfire") or "skip"
-    try:
-        zone = ZoneInfo(str(named))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ComponentError(
-            f"Workflow {workflow!r}: there is no time zone {named!r}; write one such as Europe/Zurich."
-        ) from None
-    if misfire not in _MISFIRES:
-        raise ComponentError(f"Workflow {workflow!r}: misfire is 'skip' or 'once', not {misfire!r}.")
-    return Timing(made, zone, misfire)
+    made = cron(expression, f"Workflow {workflow!r}", zone, metadata.get("misfire") or "skip")
+    return None if made is None else Timing(made, ZoneInfo(made.timezone), made.misfire)
 
 
 def told(stored: Stored, last: Fire | None, now: float, held: str) -> wire.Schedule | None:

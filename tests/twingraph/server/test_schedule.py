@@ -196,6 +196,7 @@ def test_what_is_archived_says_that_it_does_not_start(client: TestClient) -> Non
         ({"schedule": "0 0 * * *", "timezone": "Zurich"}, "no time zone 'Zurich'"),
         ({"schedule": "0 0 * * *", "timezone": "../../etc/passwd"}, "no time zone"),
         ({"schedule": "0 0 * * *", "misfire": "all"}, "misfire is 'skip' or 'once'"),
+        ({"schedule": 5}, "Workflow 'W': schedule takes a cron expression, not int"),
     ],
 )
 def test_a_schedule_that_cannot_be_meant_is_refused(client: TestClient, metadata: dict[str, Any], words: str) -> None:
@@ -209,3 +210,25 @@ def test_notifications_that_cannot_be_meant_are_refused(client: TestClient) -> N
     answer = client.put("/api/workflows/w", json={"name": "W", "metadata": metadata})
     assert (answer.status_code, answer.json()["code"]) == (422, "notifications_not_valid")
     assert "did you mean 'on_failure'?" in answer.json()["detail"]
+
+
+def test_inputs_that_are_none_are_refused_and_keep_no_other_from_starting(
+    client: TestClient, graph: Repository, scheduler: Scheduler, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = client.put("/api/workflows/v", json={"name": "V", "metadata": {"inputs": "n=3"}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "inputs_not_valid")
+    store(client, graph, schedule="*/10 * * * *")
+    old = {"schedule": "*/10 * * * *", "inputs": "n=3"}  # as it could be stored once
+    definitions.put(graph, "v", name="V", definition=DEFINITION, metadata=old, tags=[], status="active")
+    with graph.engine.begin() as connection:
+        connection.execute(update(schema.workflows).values(updated_at=STORED))
+    clock.now += 601
+    scheduler.tick()
+    assert started(graph) == 1
+    assert "The schedule of workflow 'v' is not kept" in caplog.text
+
+
+def test_what_would_let_executions_fail_is_a_warning(client: TestClient) -> None:
+    body = {"name": "W", "definition": DEFINITION, "metadata": {"error_handler": "contineu"}}
+    [told] = client.put("/api/workflows/w", json=body).json()["warnings"]
+    assert "did you mean 'continue'?" in told

@@ -348,9 +348,12 @@ def test_what_a_file_defines_and_what_is_stored_do_not_replace_each_other(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.py"
-    text = "from twingraph import pipeline\n@pipeline\ndef {}():\n    return 1\n"
+    when = "schedule='0 2 * * *', timezone='Europe/Zurich', misfire='once'"
+    text = f"from twingraph import pipeline\n@pipeline({when})\ndef {{}}():\n    return 1\n"
     file.write_text(text.format("first"))
     server = serve(files=(file,))
+    told = server.http.get("/api/workflows/first/schedule").json()
+    assert (told["timezone"], told["misfire"]) == ("Europe/Zurich", "once")
     body = {"name": "Mine", "definition": {"nodes": [{"id": "a", "component": "load"}]}}
     for answer in (server.http.put("/api/workflows/first", json=body), server.http.delete("/api/workflows/first")):
         assert (answer.status_code, answer.json()["code"]) == (409, "served_by_file")
