@@ -110,6 +110,11 @@ class Component:
     def __repr__(self) -> str:
         return f"<component {self.name} on {self.placement.platform}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self.instance is not None:
+            return Component, (self.fn, self.name, self.placement, self.retry, self.cache)
+        return getattr(self, "__qualname__", self.name)  # by its name, as functions are
+
     @cached_property
     def signature(self) -> inspect.Signature:
         """What it can be called with."""

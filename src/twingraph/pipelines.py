@@ -117,6 +117,14 @@ class Pipeline:
         bound.fn = self.fn.__get__(instance, owner)
         return bound
 
+    def __copy__(self) -> Pipeline:
+        made = object.__new__(Pipeline)
+        vars(made).update(vars(self))
+        return made
+
+    def __reduce__(self) -> str:
+        return getattr(self, "__qualname__", self.name)  # by its name, as functions are
+
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
 

@@ -184,6 +184,31 @@ def test_async_functions_and_generators_give_values() -> None:
     assert several(3).value == asked(3).value == [0, 1, 2]
 
 
+@component
+def shared(x: int) -> int:
+    return x + 1
+
+
+@pipeline
+def sharing(x: int) -> Any:
+    return shared(x)["result"]
+
+
+class Adding(BaseComponent):
+    def execute(self, x: int) -> int:
+        return x + int(self.config["by"])
+
+
+def test_components_and_pipelines_of_a_module_are_pickled_by_their_names() -> None:
+    for each in (shared, sharing):
+        assert pickle.loads(pickle.dumps(each)) is each
+    placed = component(timeout=5)(Adding({"by": 2}))
+    assert pickle.loads(pickle.dumps(placed))(x=1).value == 3
+    assert pickle.loads(pickle.dumps(placed)).placement == placed.placement
+    with pytest.raises((pickle.PicklingError, AttributeError), match="local"):  # which of them is up to the Python
+        pickle.dumps(component(lambda: 1))
+
+
 def test_a_component_is_tried_again_for_the_exceptions_that_are_named(heard: Heard) -> None:
     class Unlikely(TransientError):
         pass
