@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -135,6 +136,7 @@ def run_here(folder: Path, environ: Mapping[str, str], *argv: str) -> tuple[int,
         patch.syspath_prepend(folder)
         patch.setattr(sys, "stdin", nobody)
         patch.setattr(sys, "argv", list(argv))
+        patch.setattr(tempfile, "tempdir", None)  # where it is may be told by the environment
         for name in before.keys() - environ.keys():
             patch.delenv(name)
         for name, value in environ.items():
