@@ -211,6 +211,12 @@ def test_columns_rows_and_forms(kind: str, tmp_path: Path) -> None:
     FileWriter().run(days, tmp_path / "days.parquet")
     for where in ([["day", ">", "2024-01-01"]], [["day", "in", ["2024-01-02"]]], [["at", ">=", "2024-01-02T12:00"]]):
         assert read(tmp_path / "days.parquet", where=where)["data"] == days[1:]
+    with pytest.raises(ComponentError, match=r"^where: There is no column 'dya'; did you mean 'day'\?\n    dya > 1\n"):
+        read(tmp_path / "days.parquet", where="dya > 1")
+    with pytest.raises(
+        ComponentError, match=r"^where: A value is expected here, but the expression ends\.\n    day >\n"
+    ):
+        read(path, where="day >")
     with pytest.raises(ComponentError, match=r"^where: 'soon' is not of type Date: write it in ISO 8601\.$"):
         read(tmp_path / "days.parquet", where=[["day", ">", "soon"]])
     assert read(path, limit=0)["count"] == 0

@@ -5,13 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from lokki.errors import nearest
 from twingraph.errors import ComponentError, FileError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from twingraph.components.expressions import Expression
+
+T = TypeVar("T")
 
 Where: TypeAlias = str | list[Any]
 """Which rows: an expression, or comparisons `[column, sign, value]` that all hold."""
@@ -74,9 +78,7 @@ def checked(names: Iterable[str], known: Iterable[str], shown: str) -> list[str]
 def predicate(where: Where, schema: pl.Schema) -> pl.Expr:
     """The rows that are wanted, as an expression of Polars."""
     if isinstance(where, str):
-        from twingraph.components.expressions import parsed
-
-        return parsed(where).polars(schema)
+        return _expressed(where, lambda expression: expression.polars(schema))
     import polars as pl
 
     checked(used(where), schema.names(), "what is read")
@@ -85,12 +87,19 @@ def predicate(where: Where, schema: pl.Schema) -> pl.Expr:
     return pl.all_horizontal([_comparison(name, sign, _meant(value, schema[name])) for name, sign, value in where])
 
 
+def _expressed(where: str, use: Callable[[Expression], T]) -> T:
+    from twingraph.components.expressions import ExpressionError, parsed
+
+    try:
+        return use(parsed(where))
+    except ExpressionError as error:
+        raise error.within("where: ") from None
+
+
 def used(where: Where) -> list[str]:
     """The columns that it depends on which rows are wanted."""
     if isinstance(where, str):
-        from twingraph.components.expressions import parsed
-
-        return list(parsed(where).columns)
+        return _expressed(where, lambda expression: list(expression.columns))
     for each in where:
         if not (isinstance(each, list | tuple) and len(each) == 3 and isinstance(each[0], str) and each[1] in _SIGNS):
             raise ComponentError(
