@@ -180,6 +180,8 @@ class Call:
         invocation = Invocation(self.node, step, None, tuple(map(Const, args)), (), kwargs)
         started = time.perf_counter()
         value = invoke(invocation, {}, (), self)
+        if type(value) is Result:  # of a component that it called
+            value = value.value
         self._done(value, outputs(value), time.perf_counter() - started, "completed")
 
     def _recalled(self, content: str, sure: bool) -> tuple[Any, Outputs] | None:

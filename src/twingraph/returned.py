@@ -10,7 +10,7 @@ from collections import namedtuple
 from collections.abc import Mapping
 from typing import Any
 
-from twingraph.results import Outputs, Result
+from twingraph.results import Outputs
 
 _LOST = "lost"
 
@@ -20,7 +20,7 @@ def form_of(value: Any, given: Outputs) -> str:
     kind = type(value)
     if kind is dict:
         return "dict" if given.keys() == {"result"} and "result" in value else ""
-    if kind is Outputs or kind is Result:
+    if kind is Outputs:
         return "outputs"
     if len(given) == 1 and given.get("result") is value:
         return ""

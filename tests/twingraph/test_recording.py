@@ -185,6 +185,18 @@ def test_a_cached_result_is_what_the_call_returned(graph: Repository) -> None:
     assert ran == list(VALUES)
 
 
+def test_a_component_that_returns_the_result_of_another_gives_what_that_gave(graph: Repository) -> None:
+    @component(cache=True)
+    def around(name: str) -> Any:
+        return given(name)
+
+    made = [pipeline(name="around")(around)("tuple") for _ in range(2)]
+    assert [(each.status, each.value, each["left"]) for each in made] == [
+        ("completed", Pair(1, [2]), 1),
+        ("cached", Pair(1, [2]), 1),
+    ]
+
+
 def test_what_cannot_be_had_again_from_its_fields_is_run_again(graph: Repository) -> None:
     @dataclass
     class Here:
