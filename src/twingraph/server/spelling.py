@@ -6,7 +6,6 @@ knows is no mistake; one that is nearly a known one is told as a warning, becaus
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -41,4 +40,6 @@ def _near(where: str, told: Mapping[str, Any], known: tuple[str, ...]) -> Iterat
 @lru_cache(maxsize=1_000)
 def _meant(word: str, known: tuple[str, ...]) -> str | None:
     """The known word that is near; many nodes have the same words."""
+    import difflib
+
     return next(iter(difflib.get_close_matches(word, known, 1, _NEAR)), None)

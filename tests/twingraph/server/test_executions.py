@@ -103,6 +103,7 @@ def test_what_is_not_there_is_named(client: TestClient, workflow: str) -> None:
     missing = client.post("/api/executions", json={"workflow_id": "nowhere"})
     assert (missing.status_code, missing.json()["code"]) == (404, "workflow_not_found")
     assert client.post("/api/executions", json={"inputs": {}}).status_code == 422
+    assert "'running'" in client.get("/api/executions?status=runing").json()["detail"][0]["msg"]
     for path in ("", "/logs", "/stop", "/rerun"):
         call = client.post if path in ("/stop", "/rerun") else client.get
         answer = call(f"/api/executions/exec-none{path}")

@@ -38,7 +38,7 @@ def test_workflows_are_listed_newest_first_a_page_at_a_time(client: TestClient) 
     assert (even["total"], [each["id"] for each in even["workflows"]]) == (3, ["w4", "w2", "w0"])
     assert client.get("/api/workflows", params={"status": "draft"}).json()["total"] == 0
     assert client.get("/api/workflows?size=1000").json()["size"] == 100
-    for wrong in ("page=0", "size=0", "page=x"):
+    for wrong in ("page=0", "size=0", "page=x", "status=activ"):
         assert client.get(f"/api/workflows?{wrong}").status_code == 422
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -48,7 +48,11 @@ def execute(cases: Cases, body: wire.ExecutionBody, who: Who, idempotency_key: I
 
 @router.get("", dependencies=[needs("read")], openapi_extra=said("read"))
 def list_executions(
-    cases: Cases, page: Page = 1, size: Size = 20, workflow_id: str = "", status: str = ""
+    cases: Cases,
+    page: Page = 1,
+    size: Size = 20,
+    workflow_id: str = "",
+    status: wire.ExecutionStatus | Literal[""] = "",
 ) -> wire.ExecutionPage:
     """Executions, newest first; of a `size` beyond 100, 100 are given."""
     return cases.executions(workflow_id, status, page, min(size, 100))

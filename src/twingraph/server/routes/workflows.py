@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -32,7 +32,9 @@ Size = Annotated[int, Query(ge=1)]
 
 
 @router.get("", dependencies=[needs("read")], openapi_extra=said("read"))
-def list_workflows(cases: Cases, page: Page = 1, size: Size = 20, tag: str = "", status: str = "") -> wire.WorkflowPage:
+def list_workflows(
+    cases: Cases, page: Page = 1, size: Size = 20, tag: str = "", status: wire.WorkflowStatus | Literal[""] = ""
+) -> wire.WorkflowPage:
     """Workflows, newest first; of a `size` beyond 100, 100 are given."""
     return cases.workflows(tag, status, page, min(size, 100))
 
