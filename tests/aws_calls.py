@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,22 @@ def recording() -> dict[str, str]:
     recorder = Path(noted).parent / "recorder"
     write(recorder, {"sitecustomize.py": RECORDER})
     return {"PYTHONPATH": str(recorder)}
+
+
+@contextmanager
+def noting() -> Iterator[None]:
+    """Note the calls of a command that runs in this process; not those of clients that the test made before."""
+    from botocore.handlers import BUILTIN_HANDLERS
+
+    if not os.environ.get(VARIABLE):
+        yield
+        return
+    before = list(BUILTIN_HANDLERS)
+    exec(textwrap.dedent(RECORDER), {})
+    try:
+        yield
+    finally:
+        BUILTIN_HANDLERS[:] = before
 
 
 def calls(noted: Path) -> Iterator[dict[str, Any]]:

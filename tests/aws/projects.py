@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.aws_calls import recording
+from tests.aws_calls import noting, recording
 from tests.builder.projects import write
 from tests.moto_server import LOST, Asked, Relay, Reply, refusal
 
@@ -94,12 +94,9 @@ class Project:
 
     def run(self, *arguments: str, answer: str | None = None) -> tuple[int, str, str]:
         """The exit code of a command, what it prints and what it says; with an answer, somebody is at the terminal."""
-        if answer is None and not recording():
-            return run_here(self._written(), self._environ(), "watch.py", *arguments)
         if answer is None:
-            process = self.start(*arguments, stdin=subprocess.DEVNULL)
-            out, said = process.communicate(timeout=100)
-            return process.returncode, out, said
+            with noting():
+                return run_here(self._written(), self._environ(), "watch.py", *arguments)
         here, there = pty.openpty()
         try:
             process = self.start(*arguments, stdin=there)
