@@ -9,7 +9,7 @@ that still needs a value.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lokki.errors import nearest
@@ -166,6 +166,14 @@ def bodies(where: str, component: Any) -> tuple[Any, ...]:
         if not isinstance(each, str) and not callable(each):
             raise ComponentTypeError(f"{where}: it takes components or names, not {each!r:.60}.")
     return several
+
+
+def strays(wires: Iterable[Wire], nodes: Iterable[str]) -> Iterator[str]:
+    """Connections with an end that is no node, a sentence each."""
+    known = list(nodes)
+    for end in dict.fromkeys(end for wire in wires for end in (wire.source, wire.target)):
+        if end not in known:
+            yield f"A connection names node {end!r}, which it does not have{nearest(end, known) or '.'}"
 
 
 def unknown(

@@ -34,7 +34,7 @@ from twingraph.registry import get_component, made
 from twingraph.results import Result
 from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute
 from twingraph.scopes import Run, Scope, current
-from twingraph.wiring import GENERIC, Node, Wire, a_dict, bodies, filled, merged, unknown
+from twingraph.wiring import GENERIC, Node, Wire, a_dict, bodies, filled, merged, strays, unknown
 
 
 class Workflow:
@@ -190,10 +190,7 @@ class Workflow:
     def _problems(self) -> Iterator[str]:
         if not self._nodes:
             yield "It has no node."
-        for wire in self._wires:
-            for each in (wire.source, wire.target):
-                if each not in self._nodes:
-                    yield f"A connection names node {each!r}, which it does not have{nearest(each, self._nodes) or '.'}"
+        yield from strays(self._wires, self._nodes)
         for node in self._nodes.values():
             try:
                 runs = self.component(node)
@@ -266,7 +263,9 @@ class Workflow:
         return plan, results
 
     def _warn_of_unknown(self, inputs: Mapping[str, Any]) -> None:
-        """An input that nothing takes is hardly meant."""
+        """An input that nothing takes is hardly meant, and neither is a connection to nowhere."""
+        for stray in strays(self._wires, self._nodes):
+            warnings.warn(f"Workflow {self.name!r}: {stray}", stacklevel=4)
         try:
             nodes = [(node, self.component(node).signature) for node in self._nodes.values()]
         except ComponentError:

@@ -175,7 +175,8 @@ def test_a_draft_can_be_kept_and_says_what_is_wrong_with_it() -> None:
     problems = wf.validate()
     assert problems[0] == "A connection names node 'node-2', which it does not have; did you mean 'node-1'?"
     assert problems[1].startswith("Node 'node-1': There is no component 'load_dat'")
-    execution = wf.run()
+    with pytest.warns(UserWarning, match="'Data Processing Pipeline': A connection names node 'node-2', which it"):
+        execution = wf.run()
     assert execution.status == "failed"
     assert "There is no component 'load_dat'" in str(execution.error)
 
