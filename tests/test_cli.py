@@ -364,6 +364,7 @@ def test_lokki_runs_and_draws_flow_files(birds: Path, at_home: Path) -> None:
         (["run", "wrong.py"], "wrong.py cannot be loaded."),
         (["run", "text.txt"], "text.txt is not a Python file."),
         (["list", "--bogus"], "unrecognized arguments: --bogus"),
+        (["list", "--jsn"], "unrecognized arguments: --jsn; did you mean '--json'?"),
         ([], "usage: lokki"),
     ],
 )

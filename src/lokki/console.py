@@ -74,7 +74,7 @@ def _console_command(argv: list[str]) -> None:
         files[options.command].print_help()
         return
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        commands.choices.get(options.command, parser).refuse(rest)
     _keeping_command(parser, options)
 
 
