@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +10,8 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -24,6 +27,7 @@ from twingraph.server.problems import Problem, unavailable
 from twingraph.server.routes import bulk, executions, graph, metrics, pages, workflows
 from twingraph.server.shortcut import ShortCut
 
+_LONGEST_INPUT = 1_000  # characters
 _log = logging.getLogger("twingraph.server")
 
 
@@ -55,6 +59,7 @@ def create_app(context: Context, *, lifespan: Callable[[FastAPI], Any] | None = 
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(GraphError, _broken)
     app.add_exception_handler(HTTPException, _nowhere)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(ShortCut, service=context.service)
     app.add_middleware(Door, context=context)
     if context.origins:  # around the door: a browser asks first whether it may, and hides what does not say so
@@ -86,6 +91,19 @@ async def _problem(_: Request, error: Exception) -> Response:
         raise TypeError(error)
     body = wire.ErrorBody(detail=error.detail, code=error.code, hint=error.hint)
     return JSONResponse(body.model_dump(exclude_none=True), error.status, error.headers)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What the framework says of fields, without what was sent where that is long."""
+    if not isinstance(error, RequestValidationError):
+        raise TypeError(error)
+    told: list[dict[str, Any]] = jsonable_encoder(error.errors())
+    for each in told:
+        if len(json.dumps(each.get("input"))) > _LONGEST_INPUT:
+            del each["input"]
+        if each["type"] == "unknown_field":
+            del each["ctx"]  # which is the message once more
+    return JSONResponse({"detail": told}, 422)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

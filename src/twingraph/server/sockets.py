@@ -22,6 +22,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
+from lokki.errors import nearest
 from twingraph import wire
 from twingraph.errors import GraphError, TwinGraphError
 from twingraph.server.callers import Caller
@@ -40,6 +41,7 @@ _MOST_SUBSCRIPTIONS = 1_000
 _MOST_ANSWERS = 100  # that are kept for who does not take them
 _TOGETHER = 1 << 16  # bytes that are written before others get a turn
 _PAUSE = 1.0  # seconds
+_FIELDS = ("action", "execution_id")
 _ACTIONS = ("subscribe", "unsubscribe", "ping")
 
 
@@ -271,6 +273,11 @@ def _read(text: str) -> tuple[str, str]:
     execution = told.get("execution_id")
     if execution is not None and not isinstance(execution, str):
         raise Problem(422, "not_an_id", "execution_id is a text.")
+    strangers = [each for each in told if each not in _FIELDS]
+    if not execution and action != "ping" and strangers:  # without one it is all of them, which is hardly meant here
+        name = strangers[0]
+        detail = f"A message has no field {name[:100]!r}{nearest(name, _FIELDS) or '; it names an execution_id.'}"
+        raise Problem(422, "unknown_field", detail)
     return action, execution or ""
 
 

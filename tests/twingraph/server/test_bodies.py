@@ -48,6 +48,13 @@ def test_what_cannot_be_told_again_is_not_kept(client: TestClient, inputs: bytes
     assert client.get("/api/executions").json()["total"] == 0
 
 
+def test_what_is_refused_is_not_sent_back_where_it_is_long(client: TestClient) -> None:
+    many = client.post("/api/bulk/executions", json={"executions": [{"workflow_id": "w"}] * 1_001})
+    assert (many.status_code, many.json()["detail"][0]["type"]) == (422, "too_long")
+    assert len(many.content) < 1_000
+    assert client.get("/api/workflows?page=x").json()["detail"][0]["input"] == "x"
+
+
 def test_what_can_is_kept_as_it_is(client: TestClient) -> None:
     nodes = [{"id": "a", "component": "load_data", "config": {"smile": "\U0001f642", "nul": "\0", "deep": [[[1e99]]]}}]
     client.put("/api/workflows/w%00x", json={"name": "W", "definition": {"nodes": nodes}})

@@ -110,6 +110,15 @@ def test_an_odd_message_is_answered_and_the_socket_stays_open(live: TestClient, 
         assert socket.receive_json()["event"] == "pong"
 
 
+def test_who_names_an_execution_wrongly_does_not_hear_of_all(live: TestClient) -> None:
+    with live.websocket_connect("/ws") as socket:
+        socket.send_json({"action": "subscribe", "executionid": "exec-1"})
+        told = socket.receive_json()["data"]
+        assert (told["code"], "did you mean 'execution_id'?" in told["error"]) == ("unknown_field", True)
+        socket.send_json({"action": "subscribe"})
+        assert socket.receive_json()["event"] == "subscribed"
+
+
 def test_a_client_has_only_so_many_sockets(live: TestClient) -> None:
     with live.websocket_connect("/ws"), live.websocket_connect("/ws"):
         with pytest.raises(WebSocketDenialResponse) as refused, live.websocket_connect("/ws"):
