@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from twingraph.server.problems import Problem
 
+_OURS = (".localhost", ".internal")  # nobody can have such a name in public, and containers call their host by one
+
 
 def refuse_strange(host: str, origins: Iterable[str]) -> None:
     """Refuse a request for a host that is neither an address nor this machine nor an origin that is named."""
@@ -26,7 +28,7 @@ def refuse_strange(host: str, origins: Iterable[str]) -> None:
 
 
 def _is_here(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
+    if name == "localhost" or name.endswith(_OURS):
         return True
     try:
         ipaddress.ip_address(name)

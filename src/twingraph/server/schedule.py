@@ -18,7 +18,7 @@ from twingraph.errors import ComponentError, TwinGraphError
 from twingraph.executions import fires
 from twingraph.executions.definitions import Stored
 from twingraph.server.problems import Problem
-from twingraph.server.service import Service, nobody_serves
+from twingraph.server.service import Service
 from twingraph.server.timing import Timing, timing
 
 _log = logging.getLogger("twingraph.server")
@@ -33,7 +33,7 @@ class Scheduler:
         self._service = service
         self._graph = service.graph
         self._clock = clock
-        self._complained: set[str] = set()
+        self._complained: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
         """Until it is cancelled. A workflow that changed is seen within a minute, one that is stored here at once."""
@@ -67,7 +67,7 @@ class Scheduler:
         served = self._service.served()
         for stored in fires.scheduled(self._graph):
             if stored.origin and stored.id not in served:
-                self._complain(stored.id, nobody_serves(stored.origin))
+                self._complain(stored.id, self._service.nobody_serves(stored.origin), logging.WARNING)
                 continue
             try:
                 when = timing(json.loads(stored.metadata or "{}"), stored.id)
@@ -102,7 +102,7 @@ class Scheduler:
             return
         fires.started(self._graph, stored.id, due, made.execution_id)
 
-    def _complain(self, workflow: str, why: str) -> None:
-        if why not in self._complained:
-            self._complained.add(why)
-            _log.error("The schedule of workflow %r is not kept: %s", workflow, why)
+    def _complain(self, workflow: str, why: str, level: int = logging.ERROR) -> None:
+        if (workflow, why) not in self._complained:
+            self._complained.add((workflow, why))
+            _log.log(level, "The schedule of workflow %r is not kept: %s", workflow, why)

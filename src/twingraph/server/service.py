@@ -145,11 +145,19 @@ class Service:
     def served(self) -> set[str]:
         """The workflows of files that are run here or, on one database, by another server or worker that is there."""
         here = {each.id for each in self.launcher.catalog.workflows}
-        shared = self.graph.engine.dialect.name == "postgresql"
-        return here | serving.served(self.graph) if shared else here
+        return here | serving.served(self.graph) if self._shared else here
+
+    def nobody_serves(self, file: str) -> str:
+        """What is said of a workflow whose file is not served."""
+        who = "No server or worker that is there serves" if self._shared else "This server does not serve"
+        return f"{who} {file}, which defines it."
+
+    @property
+    def _shared(self) -> bool:
+        return self.graph.engine.dialect.name == "postgresql"
 
     def _of_file(self, stored: definitions.Stored) -> list[str]:
-        return [] if stored.id in self.served() else [f"{nobody_serves(stored.origin)} Executions of it wait."]
+        return [] if stored.id in self.served() else [f"{self.nobody_serves(stored.origin)} Executions of it wait."]
 
     def _not_of_file(self, id: str | None) -> None:  # noqa: A002
         """Refuse a change that would be undone when the file is imported again."""
@@ -164,7 +172,7 @@ class Service:
         """Why a workflow does not start by itself, although it has a schedule."""
         if stored.status != "active":
             return f"The workflow is of the status {stored.status!r}."
-        return nobody_serves(stored.origin) if stored.origin and stored.id not in self.served() else ""
+        return self.nobody_serves(stored.origin) if stored.origin and stored.id not in self.served() else ""
 
     def _problems(self, stored: definitions.Stored, definition: Json, code: Json) -> list[str]:
         known = self.launcher.catalog.problems(definition, code.get("components", ()))
@@ -352,11 +360,6 @@ def asked_for(body: wire.ExecutionBody, name: str, client: str = "") -> requests
     """What is to be kept when this is asked for; `name` is the workflow's."""
     config = body.config.model_dump(exclude_none=True)
     return requests.Asked(new_execution_id(), body.workflow_id, name, body.inputs, config, client)
-
-
-def nobody_serves(file: str) -> str:
-    """What is said of a workflow whose file is not served."""
-    return f"No server or worker that is there serves {file}, which defines it."
 
 
 def begun(asked: requests.Asked) -> wire.Execution:

@@ -244,6 +244,7 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused_where_nobody_is_asked(
         ("localhost:8000", 200),
         ("127.0.0.1", 200),
         ("[::1]:8000", 200),
+        ("host.docker.internal:8000", 200),
         ("ui.example", 200),
         ("evil.example:8000", 403),
         ("[", 403),

@@ -153,7 +153,7 @@ def test_what_nobody_serves_does_not_start_and_says_so(
     clock.now += 601
     scheduler.tick()
     assert started(graph) == 0
-    assert "The schedule of workflow 'w' is not kept: No server or worker that is there serves" in caplog.text
+    assert "The schedule of workflow 'w' is not kept: This server does not serve /flows/old.py" in caplog.text
     told = client.get("/api/workflows/w/schedule").json()
     assert (told["next"], "/flows/old.py" in told["held"]) == ([], True)
     assert "Executions of it wait." in client.get("/api/workflows/w").json()["warnings"][0]
