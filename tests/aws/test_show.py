@@ -250,8 +250,14 @@ def settled(own_account: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return deploy
 
 
-def test_a_run_is_watched_and_shown(settled: Callable[..., LokkiConfig], command: Command) -> None:
+def test_runs_are_watched_and_shown(settled: Callable[..., LokkiConfig], command: Command) -> None:
     settled(squares_flow, n=1)
+    _watch_one_that_succeeds(command)
+    _find_a_child_that_was_cut_off(command)
+    _count_what_is_tried_again(command)
+
+
+def _watch_one_that_succeeds(command: Command) -> None:
     code, out, err = command(squares_flow, "invoke", "--n", "5", "--day", "2024-02-28", "--run-id", "leap")
     assert (code, out) == (0, "30 on datetime.date(2024, 2, 28)\n")
     said = re.sub(r"\d+\.\d+s|at \S+|\S*:execution:\S+", "~", err)
@@ -278,8 +284,7 @@ def test_a_run_is_watched_and_shown(settled: Callable[..., LokkiConfig], command
     assert (told["run_id"], told["errors"], told["input"]["day"]) == ("leap", [], "2024-02-28")
 
 
-def test_a_child_that_was_cut_off_is_found(settled: Callable[..., LokkiConfig], command: Command) -> None:
-    settled(squares_flow, n=1)
+def _find_a_child_that_was_cut_off(command: Command) -> None:
     code, _, err = command(squares_flow, "invoke", "--n", "5", "--cut", "3", "--how", "raise")
     assert code == 1
     assert "error: Step 'square' failed on item 2: Sandbox.Timedout: Task timed out after 3.00 seconds\n" in err
@@ -292,8 +297,7 @@ def test_a_child_that_was_cut_off_is_found(settled: Callable[..., LokkiConfig], 
     assert "Estimate of what AWS bills for this run:" in out
 
 
-def test_retries_are_told_and_counted(settled: Callable[..., LokkiConfig], command: Command) -> None:
-    settled(squares_flow, n=1)
+def _count_what_is_tried_again(command: Command) -> None:
     code, _, err = command(squares_flow, "invoke", "--n", "1", "--how", "flaky", "--run-id", "again")
     assert code == 1
     assert re.search(r"\[WARNING\] Step 'total' failed on attempt 1, trying again in 1s: OSError: no luck\n", err)
