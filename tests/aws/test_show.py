@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from built_flows import config
-from deployed_flows import open_squares_flow, squares_flow, study_flow
+from deployed_flows import numbers, open_squares_flow, square, squares_flow, study_flow, total
 from simulated_flows import nested_flow
 
 from lokki.aws.executions import find_execution, listed, run_in
@@ -19,7 +19,7 @@ from lokki.aws.machines import Machine, find_machine, parsed, read_definition
 from lokki.aws.start import start
 from lokki.aws.watching import watch
 from lokki.builder.builder import compile_flow
-from lokki.decorators import Flow
+from lokki.decorators import Flow, flow
 from lokki.events import silent
 from lokki.runtime.program import MENDING
 from lokki.settings import LokkiConfig
@@ -126,6 +126,25 @@ def test_a_run_without_a_result(stage: Stage, command: Command) -> None:
     code, out, err = command(squares_flow, "show", "--run", "none", "--result")
     assert (code, out) == (1, "")
     assert "has no result: it is FAILED." in err
+
+
+def test_a_flow_file_that_ends_elsewhere_than_what_is_deployed_says_so(stage: Stage, command: Command) -> None:
+    @flow
+    def open_squares_flow(n: int = 3) -> Any:
+        return numbers().map(square).agg(total)
+
+    code, out, err = command(open_squares_flow, "invoke", "--n", "2", "--run-id", "ahead")
+    assert (code, out) == (1, "")
+    said = "with the result that this flow file has. Nothing is stored at s3://.*/total/output.pkl.gz. Either that was"
+    assert re.search(said, err)
+    assert err.endswith("what is deployed is not this flow file with this configuration: deploy it again.\n")
+
+
+def test_an_endpoint_that_is_no_address(stage: Stage, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
+    code, _, err = command(squares_flow, "show")
+    assert code == 1
+    assert err.startswith("error: aws.endpoint is 'localhost:4566', which is no address: write it as in http://")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,13 @@ class Aws:
             max_pool_connections=32,
             s3={"addressing_style": "path"} if self.endpoint else None,
         )
-        return self._session.client(service, endpoint_url=self.endpoint or None, config=config)
+        try:
+            return self._session.client(service, endpoint_url=self.endpoint or None, config=config)
+        except ValueError as error:
+            raise AwsError(
+                f"aws.endpoint is {self.endpoint!r}, which is no address: write it as in http://127.0.0.1:4566; "
+                "`lokki config` tells where it is set."
+            ) from error
 
 
 def _check_speaker(response_dict: dict[str, Any], operation_model: Any, **_: Any) -> None:

@@ -21,6 +21,7 @@ from lokki.store.s3 import S3Store
 
 _ENTRY = 400  # bytes: no entry of a manifest is longer
 _LARGEST_REPORT = 16 << 20
+_ANOTHER = "what is deployed is not this flow file with this configuration"
 
 
 @frozen
@@ -60,8 +61,15 @@ def value_of(graph: FlowGraph, store: S3Store, machine: Machine, execution: Exec
     _check_place(graph, store, machine, execution, run)
     mending = execution.name if execution.mends or _was_mended(store, machine.name, run, node) else ""
     parts = Parts(store, machine.name, run, mending=mending)
-    at_end = parts.gathered(node, None) if isinstance(node, Map) else parts.outputs(node.id, None)
-    return picked(output, {node.id: Held(at_end[0].value)})
+    try:
+        at_end = parts.gathered(node, None) if isinstance(node, Map) else parts.outputs(node.id, None)
+        held = Held(at_end[0].value)
+    except MissingError as error:
+        raise InvokeError(
+            f"The execution succeeded, but not with the result that this flow file has. {error} Either that was "
+            f"removed, or {_ANOTHER}: deploy it again."
+        ) from error
+    return picked(output, {node.id: held})
 
 
 def step_errors(store: TransientStore, flow: str, run: str, since: datetime) -> Iterator[StepError]:
@@ -146,6 +154,6 @@ def _check_place(graph: FlowGraph, store: S3Store, machine: Machine, execution: 
     if isinstance(graph.node(graph.output.node), Map) or not url.endswith(OUTPUT) or url == expected:
         return
     raise InvokeError(
-        f"The execution succeeded, but its result lies at {url} and not at {expected}: what is deployed is not this "
-        "flow file with this configuration. Deploy it again, or read the result from there."
+        f"The execution succeeded, but its result lies at {url} and not at {expected}: {_ANOTHER}. Deploy it again, or "
+        "read the result from there."
     )
