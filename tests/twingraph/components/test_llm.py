@@ -146,6 +146,7 @@ response = llm(prompt="Summarize this text: {text}", text=document)
     [
         ({"prompt": "{tezt}", "text": "x"}, r"The prompt has a field {tezt} that the call .* did you mean 'text'\?"),
         ({"prompt": "{b}"}, r"a field {b} that the call was not given; it was given none"),
+        ({"prompt": "{system}", "system": "x"}, r"a field {system}, a name that LLMPrompt needs for itself: name it"),
         ({"prompt": "{text.__class__}", "text": "x"}, r"'{text.__class__}', which is no field"),
         ({"prompt": "{text[0]}", "text": "x"}, r"'{text\[0\]}', which is no field"),
         ({"prompt": "{text!r:>9}", "text": "x"}, r"which is no field"),

@@ -16,6 +16,7 @@ from twingraph.components.chat.failures import LLMError
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _AROUND = 20
+_TAKEN = ("prompt", "system", "messages", "schema", "tools", "parent_hash", "parent_hashes")
 
 
 def filled(template: str, fields: Mapping[str, Any], what: str = "prompt") -> str:
@@ -36,6 +37,8 @@ def _part(found: re.Match[str], template: str, fields: Mapping[str, Any], what: 
             f"The {what} has {text!r}, which is no field, in {around!r}: a field is a name in braces, as {{text}} is, "
             "and braces that are meant are written twice, {{ and }}."
         )
+    if name not in fields and name in _TAKEN:
+        raise LLMError(f"The {what} has a field {{{name}}}, a name that LLMPrompt needs for itself: name it otherwise.")
     if name not in fields:
         near = nearest(name, fields) or f"; it was given {', '.join(fields) or 'none'}."
         raise LLMError(f"The {what} has a field {{{name}}} that the call was not given{near}")
