@@ -11,6 +11,7 @@ from urllib.parse import quote
 from lokki.frozen import field, frozen
 from lokki.jsonable import plain
 from twingraph import wire
+from twingraph.client.pages import several
 
 T = TypeVar("T", bound=wire.Body)
 
@@ -148,7 +149,7 @@ def rerun_execution(execution: str, nodes: Iterable[str]) -> Call[wire.Execution
     """POST /api/executions/{id}/rerun."""
     return Call(
         f"Running execution {execution!r} again", "POST", _at("executions", execution, "rerun"), wire.Execution,
-        {"from": list(nodes)}, repeatable=False,
+        {"from": several(nodes)}, repeatable=False,
     )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from twingraph import wire
+from twingraph.errors import ComponentTypeError
 
 
 class _Known(Protocol):
@@ -104,9 +105,16 @@ def _unseen(items: Sequence[T], seen: set[str]) -> Iterator[T]:
             yield each
 
 
+def several(items: Iterable[Item]) -> list[Item]:
+    """A list of what is named; one thing by itself, whose letters or keys would be taken for it, is refused."""
+    if isinstance(items, str | Mapping):
+        raise ComponentTypeError(f"A list is wanted here, also of one: [{items!r:.80}].")
+    return list(items)
+
+
 def portions(items: Iterable[Item]) -> Iterator[list[Item]]:
     """As many as one bulk request takes, again and again."""
-    left = iter(items)
+    left = iter(several(items))
     while portion := list(islice(left, _AT_ONCE)):
         yield portion
 

@@ -155,6 +155,11 @@ def test_many_are_asked_for_read_and_stopped_at_once(client: Any, workflow: str,
     ]
     stopped = client.executions.stop_many([over, ids[-1]])
     assert [getattr(each, "code", "") or each.status for each in stopped] == ["execution_over", "stopped"]
+    for call in (client.executions.get_many, client.executions.stop_many):
+        with pytest.raises(TypeError, match="A list is wanted here"):
+            call(over)
+    with pytest.raises(TypeError, match="A list is wanted here"):
+        client.executions.rerun(over, "node-1")
 
 
 def test_an_execution_is_watched_to_its_end(client: Any, workflow: str, story: Story) -> None:

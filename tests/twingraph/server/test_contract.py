@@ -113,8 +113,8 @@ def test_examples_are_such_bodies_and_hold_no_secret() -> None:
 
 
 def test_the_page_of_the_api_comes_from_this_machine_alone(client: TestClient) -> None:
-    page = client.get("/docs")
-    assert page.status_code == 200
+    page = client.get("/")  # which leads there
+    assert (page.status_code, page.url.path) == (200, "/docs")
     assert "openapi.json" in page.text
     assert "://" not in page.text
     for file in re.findall(r'(?:src|href)="([^"]+)"', page.text):

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from twingraph.server.problems import Problem
 
@@ -19,6 +19,12 @@ _FILES = {
     "swagger-ui.css": "text/css",
 }
 _QUIET = {"validatorUrl": None}  # or the page would ask a server of somebody else
+
+
+@router.get("/")
+def show_start() -> RedirectResponse:
+    """Whoever opens the server in a browser sees what it can do."""
+    return RedirectResponse("docs")
 
 
 @router.get("/docs")
