@@ -221,6 +221,7 @@ def test_stats(typed: Typed) -> None:
         ("show latets", "No execution 'latets' is recorded here; did you mean 'latest'?"),
         ("show rnu-2b", "did you mean 'run-2b'?"),
         ("show latest lod", "has no node 'lod'; did you mean 'load'?"),
+        ("logs latest --component lod", "has no component and no node 'lod'; did you mean 'load'?"),
         ("stats lod", "No call of a component 'lod' is recorded here; did you mean 'load'?"),
         ("list --status faild", "there is no 'faild'; did you mean 'failed'?"),
         ("list --jsno", "unrecognized arguments: --jsno; did you mean '--json'?"),
@@ -242,6 +243,18 @@ def test_what_is_wrong_is_one_sentence(
     words: str, complaint: str, recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert complaint in refused(capsys, *words.split())
+
+
+def test_a_list_with_nothing_in_it_tells_the_nearest_name(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console(["list", "brids"])
+    console(["list", "birds", "--status", "failed", "--since", "2999-01-01"])
+    told = capsys.readouterr()
+    assert (told.out, told.err.splitlines()) == (
+        "",
+        ["No execution like that is recorded here; did you mean 'birds'?", "No execution like that is recorded here."],
+    )
 
 
 def test_help_teaches_with_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lokki.commands.shared import at_least_one
+from lokki.errors import nearest
 from lokki.outcome import complain
 from twingraph.commands.shared import (
     Command,
@@ -20,6 +21,8 @@ from twingraph.executions.records import Execution
 from twingraph.graphs.document import execution_document
 from twingraph.graphs.run import took
 
+_LOOKED_AT = 200  # executions whose names may have been meant
+
 
 def _options(parser: argparse.ArgumentParser) -> None:
     filter_options(parser)
@@ -34,12 +37,14 @@ def _run(options: argparse.Namespace) -> None:
     with asked(options) as graph:
         page = graph.executions(**filters(options), limit=options.limit, offset=(options.page - 1) * options.limit)
         counts = graph.repository.progress([each.id for each in page.executions])
+        known = () if page.executions else {each.name for each in graph.executions(limit=_LOOKED_AT).executions}
     if options.json:
         for each in page.executions:
             print_json(execution_document(each, counts[each.id]))
         return
     if not page.executions:
-        complain("No execution like that is recorded here.")
+        near = "" if options.name in known else nearest(options.name, known)
+        complain(f"No execution like that is recorded here{near or '.'}")
         return
     rows = [_row(each, sum(counts[each.id].values())) for each in page.executions]
     print_table(("EXECUTION", "NAME", "STATUS", "STARTED", "TOOK", "NODES"), rows)

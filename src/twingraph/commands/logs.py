@@ -6,10 +6,13 @@ import argparse
 import sys
 from threading import Event
 
+from lokki.errors import nearest
 from twingraph.commands.shared import Command, asked, graph_options, local_time, print_json
+from twingraph.errors import GraphError
 from twingraph.executions.interrupted import mark_interrupted
 from twingraph.executions.records import LEVELS, WAITING, LogLine
 from twingraph.graphs.run import instant
+from twingraph.questions import ExecutionGraph
 
 _PAUSE = 0.25
 
@@ -34,10 +37,19 @@ def _run(options: argparse.Namespace) -> None:
                     _print(line, as_json=options.json)
                 after = lines[-1].key
             if over:
+                if options.component and not after:
+                    _known(graph, run, options.component)
                 return
             sys.stdout.flush()
             pause.wait(_PAUSE)
             mark_interrupted(graph.repository)
+
+
+def _known(graph: ExecutionGraph, run: str, named: str) -> None:
+    """A component that logged nothing is one thing, a name that is none another."""
+    names = {name for each in graph.repository.nodes(run) for name in (each.node_id, each.component)}
+    if named not in names:
+        raise GraphError(f"Execution {run} has no component and no node {named!r}{nearest(named, names) or '.'}")
 
 
 def _print(line: LogLine, *, as_json: bool) -> None:
