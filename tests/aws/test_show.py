@@ -269,11 +269,14 @@ def settled(own_account: LocalStack, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return deploy
 
 
-def test_runs_are_watched_and_shown(settled: Callable[..., LokkiConfig], command: Command) -> None:
+def test_runs_are_watched_and_shown(
+    settled: Callable[..., LokkiConfig], own_account: LocalStack, command: Command
+) -> None:
     settled(squares_flow, n=1)
     _watch_one_that_succeeds(command)
     _find_a_child_that_was_cut_off(command)
     _count_what_is_tried_again(command)
+    _tell_of_one_that_was_stopped(command, own_account)
 
 
 def _watch_one_that_succeeds(command: Command) -> None:
@@ -322,6 +325,20 @@ def _count_what_is_tried_again(command: Command) -> None:
     assert re.search(r"\[WARNING\] Step 'total' failed on attempt 1, trying again in 1s: OSError: no luck\n", err)
     steps = json.loads(command(squares_flow, "show", "--run", "again", "--json")[1])["steps"]
     assert (steps[2]["status"], steps[2]["retries"]) == ("FAILED", 1)
+
+
+def _tell_of_one_that_was_stopped(command: Command, account: LocalStack) -> None:
+    command(squares_flow, "invoke", "--n", "5", "--cut", "3", "--run-id", "halted", "--no-wait")
+    states, pause = account.client("stepfunctions"), Signal()
+    (machine,) = states.list_state_machines()["stateMachines"]
+    arn = states.list_executions(stateMachineArn=machine["stateMachineArn"])["executions"][0]["executionArn"]
+    while not states.list_map_runs(executionArn=arn)["mapRuns"]:
+        pause.wait(0.05)
+    states.stop_execution(executionArn=arn)
+    assert account.ended(arn)["status"] == "ABORTED"
+    out = command(squares_flow, "show", "--run", "halted")[1]
+    assert re.search(r"^square \(map\) +ABORTED ", out, re.MULTILINE), out
+    assert re.search(r"^error: Run 'halted-\S+' was stopped.\nWhat is finished is kept. Go on with: ", out, re.M)
 
 
 def test_maps_inside_maps_count_in_the_estimate(settled: Callable[..., LokkiConfig], command: Command) -> None:

@@ -138,6 +138,8 @@ class _MapRun:
         self.waiting = [self._selected(index, item) for index, item in enumerate(items)]
         self.waiting.reverse()
         self._run_children()
+        if not self.env.is_running():  # its execution was stopped: nothing can be evaluated any more
+            return []
         exceeded = self._too_many_failed()
         written = self._write() if self.state.result_writer else None
         if exceeded:
