@@ -14,7 +14,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from types import CodeType
-from typing import Any, ClassVar, Protocol, overload, runtime_checkable
+from typing import Any, ClassVar, Protocol, SupportsIndex, overload, runtime_checkable
 
 from lokki.chain import StepNode
 from lokki.errors import nearest
@@ -22,6 +22,7 @@ from lokki.frozen import frozen
 from lokki.source import sure_fingerprint
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.lineage import parent_hashes
+from twingraph.own import found
 from twingraph.placement import Placement, placement
 from twingraph.platforms.base import platform as find_platform
 from twingraph.results import Result
@@ -110,10 +111,10 @@ class Component:
     def __repr__(self) -> str:
         return f"<component {self.name} on {self.placement.platform}>"
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         if self.instance is not None:
             return Component, (self.fn, self.name, self.placement, self.retry, self.cache)
-        return getattr(self, "__qualname__", self.name)  # by its name, as functions are
+        return known_name(self) or super().__reduce_ex__(protocol)
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -293,6 +294,15 @@ def misfit(name: str, signature: inspect.Signature, named: Mapping[str, Any], er
     if not odd or any(each.kind is each.VAR_KEYWORD for each in known.values()):
         return TypeError(f"{name}() {error}")
     return TypeError(f"{name}() got an unexpected keyword argument {odd[0]!r}{nearest(odd[0], known)}")
+
+
+def known_name(made: Any) -> str:
+    """The name by which another process finds this in a module, as it finds functions; empty where it may not.
+
+    What the program itself defines goes by value, for those picklers that can do that.
+    """
+    module, name = getattr(made, "__module__", ""), getattr(made, "__qualname__", "")
+    return name if module != "__main__" and found(module, name) is made else ""
 
 
 def component_of(instance: Instance) -> Component:

@@ -11,12 +11,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from copy import copy
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 from lokki.runtime.failure import summary
 from lokki.runtime.invoke import settled
 from twingraph.calls import inside, results_in
-from twingraph.decorators import misfit
+from twingraph.decorators import known_name, misfit
 from twingraph.errors import ComponentError, ComponentTypeError
 from twingraph.events import Listener, NodeFailed, NodeFinished, NodeStarted
 from twingraph.handling import Ending, handling
@@ -122,8 +122,8 @@ class Pipeline:
         vars(made).update(vars(self))
         return made
 
-    def __reduce__(self) -> str:
-        return getattr(self, "__qualname__", self.name)  # by its name, as functions are
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return known_name(self) or super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"

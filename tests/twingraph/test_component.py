@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import cloudpickle
 import pytest
 
 from tests.twingraph.conftest import Heard
@@ -205,6 +206,9 @@ def test_components_and_pipelines_of_a_module_are_pickled_by_their_names() -> No
     placed = component(timeout=5)(Adding({"by": 2}))
     assert pickle.loads(pickle.dumps(placed))(x=1).value == 3
     assert pickle.loads(pickle.dumps(placed)).placement == placed.placement
+    by_value = cloudpickle.dumps((component(lambda x: x + 2), pipeline(name="it")(lambda x: x + 3)))
+    adds, runs = pickle.loads(by_value)
+    assert (adds(1).value, runs(1)) == (3, 4)
     with pytest.raises((pickle.PicklingError, AttributeError), match="local"):  # which of them is up to the Python
         pickle.dumps(component(lambda: 1))
 
