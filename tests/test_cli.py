@@ -345,9 +345,9 @@ def test_lokki_runs_and_draws_flow_files(birds: Path, at_home: Path) -> None:
     assert "flap_bird" in lokki("graph", "birds.py").stdout
     (at_home / "two.py").write_text(FLOW + "\n@flow\ndef second():\n    return get_birds(['owl'])\n")
     assert lokki("run", "two.py:second").stdout == "['owl']\n"
-    done = lokki("run", "two.py")
+    done = lokki("graph", "two.py")
     assert (
-        "There is no single flow in two.py: it has birds_flow, second; name one: lokki run two.py:birds_flow"
+        "There is no single flow in two.py: it has birds_flow, second; name one: lokki graph two.py:birds_flow"
         in done.stderr
     )
     assert "Go on with: lokki run birds.py --resume" in lokki("run", "birds.py", "--names", "dodo").stderr

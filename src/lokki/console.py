@@ -67,7 +67,7 @@ def _console_command(argv: list[str]) -> None:
     commands.add_parser("config", help="print the configuration in force and where each value comes from")
     options, rest = parser.parse_known_args(argv)
     if options.command in _OF_FILES and options.file:
-        flow, name = _flow_of(options.file)
+        flow, name = _flow_of(options.file, options.command)
         flow_command(flow, name, [options.command, *rest])
         return
     if options.command in files and {"-h", "--help"} & set(rest):
@@ -126,14 +126,14 @@ def _version() -> str:
     return version("lokki-twingraph")
 
 
-def _flow_of(target: str) -> tuple[Flow, str]:
+def _flow_of(target: str, command: str) -> tuple[Flow, str]:
     """The flow in a file, named as in `flow.py` or `flow.py:birds_flow`."""
     path, _, wanted = target.partition(":")
     flows = {name: each for name, each in vars(_imported(path)).items() if isinstance(each, Flow)}
     chosen = [each for name, each in flows.items() if wanted in (name, each.name)] if wanted else list(flows.values())
     if len(chosen) != 1:
         found = f"it has {', '.join(flows)}" if flows else "it has no function with @flow"
-        how = f"; name one: lokki run {path}:{next(iter(flows))}" if len(flows) > 1 else ""
+        how = f"; name one: lokki {command} {path}:{next(iter(flows))}" if len(flows) > 1 else ""
         raise GraphValidationError(
             f"There is no single flow{f' {wanted!r}' if wanted else ''} in {path}: {found}{how}."
         )

@@ -95,6 +95,12 @@ def test_a_parameter_of_the_flow_hides_no_option_of_a_command_that_takes_none(st
         assert "in eu-west-1" in err
 
 
+def test_a_name_that_no_stack_can_have_is_refused_before_anything_is_changed(stage: Stage, command: Command) -> None:
+    code, _, err = command(squares_flow, "deploy", "--n", "1", "--stack-name", "my squares", "--confirm")
+    assert code == 1
+    assert "error: 'my squares' cannot be the name of a stack: CloudFormation takes up to 128 letters" in err
+
+
 def test_a_deployment_that_is_interrupted_while_it_builds_says_that_nothing_was_changed(
     stage: Stage, command: Command
 ) -> None:

@@ -5,10 +5,21 @@ A queue of Batch jobs that is missing is told of only: it may come later, and wh
 
 from __future__ import annotations
 
+import re
+
 from lokki.aws.client import Aws, code_of
 from lokki.aws.stacks import Stack, State
 from lokki.aws.templates import Template
 from lokki.errors import DeployError
+
+
+def check_name(stack: str) -> None:
+    """Refuse a name that no stack can have."""
+    if not re.fullmatch("[a-zA-Z][a-zA-Z0-9-]{0,127}", stack):
+        raise DeployError(
+            f"{stack!r} cannot be the name of a stack: CloudFormation takes up to 128 letters, digits and hyphens, "
+            "with a letter first. Nothing was changed."
+        )
 
 
 def check_ours(stack: Stack, state: State, flow: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from lokki.aws import reasons
-from lokki.aws.checks import check_machine, check_ours, missing_queue
+from lokki.aws.checks import check_machine, check_name, check_ours, missing_queue
 from lokki.aws.client import Aws
 from lokki.aws.images import Shipping, image_tag
 from lokki.aws.live_code import renew
@@ -120,6 +120,7 @@ class Deployer:
 
     def check(self) -> None:
         """Refuse, in one sentence, what would fail later: credentials, bucket, docker, the state of the stack."""
+        check_name(self.name)
         _ = self._aws.account
         self._has_bucket = self.bucket.exists()
         self._shipping.check()
