@@ -507,8 +507,9 @@ def test_a_flow_lives_on_localstack(own_account: LocalStack, at_home: Path) -> N
     assert plan(out) == ["steps get_birds, flap_bird, join_birds: memory 512 MB → 1024 MB"]
 
     project.change("join_birds", "unite_birds")
-    out, _ = project.done("deploy", "--confirm")
+    out, said = project.done("deploy", "--confirm")
     assert {"new: step unite_birds", "removed: step join_birds"} <= set(plan(out))
+    assert re.search(r"^  \S+  step join_birds: removed$", said, re.MULTILINE)
 
     project.change("flappy", "happy")
     out, _ = project.done("deploy", "--confirm")

@@ -140,6 +140,23 @@ def test_a_flow_file_that_ends_elsewhere_than_what_is_deployed_says_so(stage: St
     assert err.endswith("what is deployed is not this flow file with this configuration: deploy it again.\n")
 
 
+def test_a_run_whose_parameters_do_not_go_with_the_flow_any_more_loses_nothing(stage: Stage, command: Command) -> None:
+    deployed_flow = open_squares_flow
+    command(deployed_flow, "invoke", "--n", "2", "--run-id", "early")
+
+    def with_one_more() -> Flow:
+        @flow
+        def open_squares_flow(since: str, n: int = 3) -> Any:
+            return numbers().map(square)
+
+        return open_squares_flow
+
+    code, _, err = command(with_one_more(), "redrive", "--run", "early", "--items", "0")
+    assert code == 1
+    assert "does not go with any more: Missing required parameter: '--since'. Invoke it anew." in err
+    assert command(deployed_flow, "show", "--run", "early", "--result")[1] == "[0, 1]\n"
+
+
 def test_an_endpoint_that_is_no_address(stage: Stage, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
     code, _, err = command(squares_flow, "show")

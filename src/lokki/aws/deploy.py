@@ -375,7 +375,8 @@ class Deployer:
 
     def _watched(self, stack_id: str, after: str, names: Template) -> None:
         def tell(event: Event) -> None:
-            if line := reasons.told(event, names):
+            known = names if self._old is None or event.logical in names.resources else self._old
+            if line := reasons.told(event, known):
                 self._tell(f"  {line}")
 
         end: End = self._stack.watch(stack_id, after, tell)

@@ -5,7 +5,8 @@ It runs the code that is deployed now, and its maps may be cut into children of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lokki.aws.client import Aws
 from lokki.aws.executions import Execution, find_execution
@@ -13,7 +14,7 @@ from lokki.aws.machines import Machine
 from lokki.aws.mending import checked, forget, map_of, told
 from lokki.aws.results import store_of
 from lokki.aws.start import start
-from lokki.errors import InvokeError
+from lokki.errors import InvokeError, ParameterError
 from lokki.graph import FlowGraph
 from lokki.runtime.program import MENDING
 from lokki.settings import LokkiConfig
@@ -27,6 +28,7 @@ def redrive(
     machine: Machine,
     graph: FlowGraph,
     wanted: str,
+    fits: Callable[[Mapping[str, Any]], object],
     *,
     items: Sequence[range] = (),
     step: str | None = None,
@@ -39,6 +41,7 @@ def redrive(
         machine: the deployed flow.
         graph: the flow as it is now.
         wanted: the run: the name of an execution, or a run id.
+        fits: raises when the flow cannot take these parameters any more.
         items: items of a map that are to run again although they finished.
         step: a step of that map, where the flow has several maps.
     """
@@ -51,6 +54,15 @@ def redrive(
             "name them with --items."
         )
     run = earlier.run_id
+    given = earlier.given if isinstance(earlier.given, dict) else {}
+    params = {name: value for name, value in given.items() if name not in _NOT_PARAMETERS}
+    try:
+        fits(params)
+    except ParameterError as error:
+        raise InvokeError(
+            f"Run {earlier.name!r} was given parameters that the flow does not go with any more: {error}. "
+            "Invoke it anew."
+        ) from error
     if items:
         node = map_of(graph, items, step)
         store = store_of(aws, machine, config)
@@ -59,8 +71,6 @@ def redrive(
         gone = forget(aws.client("s3"), bucket, prefix, store, graph, run, node, wanted_items)
         if not gone and earlier.status == "SUCCEEDED":
             raise InvokeError(f"Run {run!r} has no results of items {told(items)} of {node.label!r}.")
-    given = earlier.given if isinstance(earlier.given, dict) else {}
-    params = {name: value for name, value in given.items() if name not in _NOT_PARAMETERS}
     try:
         return start(aws, machine, {**params, MENDING: True}, run)
     except InvokeError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from lokki.commands.invoke import Commands, Waiting, stack_options
 from lokki.commands.shared import Command, configuration, given, logging_options
@@ -26,6 +28,7 @@ def _redrive(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[
     from lokki.aws.client import Aws
     from lokki.aws.machines import find_machine, read_definition
     from lokki.aws.redrive import redrive
+    from lokki.aws.start import parameters_of
     from lokki.builder.samples import sampled
 
     if given(flow, rest, options):
@@ -34,14 +37,19 @@ def _redrive(flow: Flow, spelling: str, options: argparse.Namespace, rest: list[
     commands = Commands(spelling, options)
     aws = Aws(config, options.region)
     machine = find_machine(aws, flow.name, options.stack_name, kind=InvokeError, deploy=commands("deploy"))
+    definition = read_definition(aws, machine, InvokeError)
     graph = sampled(flow, {})
-    execution = redrive(aws, config, machine, graph, options.run, items=options.items, step=options.step)
+
+    def fits(params: Mapping[str, Any]) -> object:
+        return parameters_of(flow.parameters, definition, params, flow.fn.__name__)
+
+    execution = redrive(aws, config, machine, graph, options.run, fits, items=options.items, step=options.step)
     if config.logging.format == "human":
         complain(f"Mending run {execution.run_id!r} of {machine.name} in {aws.region}: {execution.arn}")
     if options.no_wait:
         print(execution.name)
         return
-    Waiting(aws, config, machine, read_definition(aws, machine, InvokeError), commands).wait(execution, graph)
+    Waiting(aws, config, machine, definition, commands).wait(execution, graph)
 
 
 def items_of(text: str) -> tuple[range, ...]:
