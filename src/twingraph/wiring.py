@@ -200,3 +200,38 @@ def merged(outputs: Mapping[str, Outputs]) -> dict[str, Any]:
         if apart:
             made[node] = apart
     return made
+
+
+def by_target(wires: Iterable[Wire]) -> dict[str, list[Wire]]:
+    """The connections into each node, in their order."""
+    into: dict[str, list[Wire]] = {}
+    for wire in wires:
+        into.setdefault(wire.target, []).append(wire)
+    return into
+
+
+def ordered(where: str, nodes: Mapping[str, Node], wires: Iterable[Wire]) -> list[Node]:
+    """The nodes, each after those that it gets something from; a circle is a `ComponentError`."""
+    needs = dict.fromkeys(nodes, 0)
+    after: dict[str, list[str]] = {}
+    for wire in wires:
+        if wire.source == wire.target:
+            raise ComponentError(f"{where}: node {wire.source!r} cannot be connected to itself.")
+        if wire.source in needs and wire.target in needs:
+            needs[wire.target] += 1
+            after.setdefault(wire.source, []).append(wire.target)
+    places = {name: place for place, name in enumerate(nodes)}
+    done: list[Node] = []
+    ready = [each for each, count in needs.items() if not count]
+    while ready:
+        done += [nodes[each] for each in ready]
+        freed = []
+        for target in (target for each in ready for target in after.get(each, ())):
+            needs[target] -= 1
+            if not needs[target]:
+                freed.append(target)
+        ready = sorted(freed, key=places.__getitem__)
+    if len(done) < len(nodes):
+        left = ", ".join(each for each, count in needs.items() if count)
+        raise ComponentError(f"{where}: {left} wait for each other in a circle.")
+    return done

@@ -34,7 +34,7 @@ from twingraph.registry import get_component, made
 from twingraph.results import Result
 from twingraph.runs import Execution, Plan, checked_count, checked_graph_config, checked_seconds, execute
 from twingraph.scopes import Run, Scope, current
-from twingraph.wiring import GENERIC, Node, Wire, a_dict, bodies, filled, merged, strays, unknown
+from twingraph.wiring import GENERIC, Node, Wire, a_dict, bodies, by_target, filled, merged, ordered, strays, unknown
 
 
 class Workflow:
@@ -191,6 +191,7 @@ class Workflow:
         if not self._nodes:
             yield "It has no node."
         yield from strays(self._wires, self._nodes)
+        into = by_target(self._wires)
         for node in self._nodes.values():
             try:
                 runs = self.component(node)
@@ -200,7 +201,7 @@ class Workflow:
             known = runs.signature.parameters
             free = any(each.kind is each.VAR_KEYWORD for each in known.values())
             own = () if runs.instance is not None else node.config
-            wired = (wire.input for wire in self._into(node.id) if wire.input not in GENERIC)
+            wired = (wire.input for wire in into.get(node.id, ()) if wire.input not in GENERIC)
             for each in dict.fromkeys((*own, *node.inputs, *wired)):
                 if each not in known and not free:
                     yield f"Node {node.id!r}: {runs.name!r} has no parameter {each!r}{nearest(each, known) or '.'}"
@@ -292,11 +293,13 @@ class Workflow:
         if scope is None:
             raise AssertionError("a workflow runs in a scope")
         scope.run.named = frozenset(self._nodes)
+        into = by_target(self._wires)
         for node in self._order():
-            wires = [wire for wire in self._into(node.id) if wire.source in results]
+            wires = [wire for wire in into.get(node.id, ()) if wire.source in results]
             results[node.id] = self._start(scope, node, wires, inputs, results)
         scope.finish()
-        ends = [each.id for each in self._nodes.values() if not any(wire.source == each.id for wire in self._wires)]
+        sources = {wire.source for wire in self._wires}
+        ends = [each for each in self._nodes if each not in sources]
         given = {node: results[node].wait() for node in ends}
         return merged({node: each.outputs for node, each in given.items() if each.error is None})
 
@@ -329,20 +332,8 @@ class Workflow:
         except ComponentError as error:
             return _unknown(node.called, error)
 
-    def _into(self, target: str) -> list[Wire]:
-        return [wire for wire in self._wires if wire.target == target]
-
     def _order(self) -> list[Node]:
-        """The nodes, each after those that it gets something from; a circle is a `ComponentError`."""
-        done: dict[str, Node] = {}
-        waiting = dict(self._nodes)
-        while waiting:
-            ready = [each for each in waiting if not any(wire.source in waiting for wire in self._into(each))]
-            if not ready:
-                raise ComponentError(f"Workflow {self.name!r}: {', '.join(waiting)} wait for each other in a circle.")
-            for each in ready:
-                done[each] = waiting.pop(each)
-        return list(done.values())
+        return ordered(f"Workflow {self.name!r}", self._nodes, self._wires)
 
     # ---- as JSON
 
@@ -378,8 +369,8 @@ class Workflow:
         workflow = cls(name, **options)
         for node in nodes:
             workflow.add(node)
-        for wire in wires:
-            workflow.connect(wire.source, wire.target, wire.output, wire.input)
+        workflow._wires = list(dict.fromkeys(wires))
+        workflow._order()
         workflow._flow, workflow._source = flow, source
         return workflow
 

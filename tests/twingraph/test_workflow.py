@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -325,3 +326,13 @@ def test_the_calls_of_a_map_have_other_ids_than_the_nodes(heard: Heard) -> None:
     assert wf.run(listen=heard).outputs["double"] == {"result": [2, 4]}
     nodes = [each.node for each in heard.of(NodeStarted)]
     assert sorted(nodes) == ["double", "double#2", "double#3", "double#4", "items"]
+
+
+def test_ten_thousand_nodes_in_a_chain_are_put_in_order() -> None:
+    ids = [f"n{number}" for number in range(10_000)]
+    edges = [{"source": before, "target": after} for before, after in pairwise(ids)]
+    definition = {"nodes": [{"id": each, "component": "x"} for each in reversed(ids)], "edges": edges}
+    made = Workflow.from_dict({"name": "long", "definition": definition})
+    assert len(made.wires) == 9_999
+    with pytest.raises(ComponentError, match="n0 wait for each other in a circle"):
+        made.connect(ids[-1], ids[0])
