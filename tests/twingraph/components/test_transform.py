@@ -150,6 +150,15 @@ def test_tables_are_joined(how: str, found: list[Any]) -> None:
     assert [(row["id"], row["people"]) for row in transformed({"join": join}, cities=CITIES)] == found
 
 
+@pytest.mark.parametrize("how", ["inner", "left", "right", "full"])
+def test_rows_that_are_joined_to_the_same_row_keep_their_order(how: str) -> None:
+    ids = pl.int_range(1_000_000, eager=True).alias("id")  # fewer are joined in one piece, and in order by chance
+    many, few = pl.DataFrame([ids, (ids * 7919 % 1_000).alias("city")]), pl.DataFrame({"city": range(1_000)})
+    data, other = (many, few) if how == "right" else (few, many)
+    found = transformed({"join": {"with": "other", "on": "city", "how": how}}, data=data, other=other)
+    assert found["id"].equals(many.sort("city", maintain_order=True)["id"])
+
+
 def test_joins_that_only_choose_and_joins_without_keys() -> None:
     keys = {"with": "cities", "left_on": "city", "right_on": "name"}
     assert ids(transformed({"join": {**keys, "how": "semi"}}, cities=CITIES)) == [1, 3]

@@ -223,7 +223,7 @@ def pivoted(operation: Pivot, types: Types, columns: pl.DataFrame | pl.Series) -
 
 
 def joined(operation: Join, types: Types, others: Types) -> Callable[[pl.LazyFrame, pl.LazyFrame], pl.LazyFrame]:
-    """Beside the rows of another frame, in the order of this one (or, for a right join, of the other)."""
+    """Beside the rows of another frame, in the order of this one and then of the other; of a right join the reverse."""
     left, right = known(operation.keys[0], types), known(operation.keys[1], others, f"column of {operation.other!r}")
     for one, other in zip(left, right, strict=True):
         kinds = {kind_of(types[one]), kind_of(others[other])} - {"Null"}
@@ -232,7 +232,7 @@ def joined(operation: Join, types: Types, others: Types) -> Callable[[pl.LazyFra
                 f"key {one!r} is {told(types[one])}, but {other!r} of {operation.other!r} is {told(others[other])}; "
                 "cast one of them."
             )
-    orders: dict[str, MaintainOrderJoin] = {"right": "right", "full": "left_right"}
+    order: MaintainOrderJoin = "right_left" if operation.how == "right" else "left_right"
     how: JoinStrategy = operation.how  # type: ignore[assignment]
 
     def step(frame: pl.LazyFrame, other: pl.LazyFrame) -> pl.LazyFrame:
@@ -244,7 +244,7 @@ def joined(operation: Join, types: Types, others: Types) -> Callable[[pl.LazyFra
             suffix=operation.suffix,
             validate=operation.validate,  # type: ignore[arg-type]
             coalesce=True if how == "full" else None,
-            maintain_order=orders.get(how, "left"),
+            maintain_order=order,
         )
 
     return step
